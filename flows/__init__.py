@@ -1,0 +1,1 @@
+"""Prefect flows over `synthgen.pipeline`; the only place that imports prefect."""

@@ -1,0 +1,1 @@
+"""The judge. It knows nothing of the accused: neither encoders nor networks are imported here."""

@@ -1,0 +1,180 @@
+r"""One frozen, validated configuration of a run, from TOML; one error lists every problem.
+
+>>> RunConfig.from_toml('rows = 100\n[train]\npreset = "wgan-gp"').rows
+100
+>>> RunConfig.from_toml('rows = 0\n[train]\nstepz = 3')
+Traceback (most recent call last):
+synthgen.errors.ConfigError: the configuration has 2 problems
+  - rows: Input should be greater than or equal to 1
+  - train.stepz: Extra inputs are not permitted
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+import tomlkit
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from synthgen.errors import ConfigError
+
+MAX_CONFIG_BYTES = 2**20
+
+#: The adversarial part as values: which critic objective, which regularizer, how they are stepped.
+PRESETS: dict[str, dict[str, Any]] = {
+    "wgan-gp": {"loss": "wasserstein", "regularizer": "gradient-penalty"},
+}
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class SplitConfig(_Section):
+    """How the real table is divided before anything is fitted."""
+
+    holdout: float = Field(0.2, gt=0, lt=1, description="share of rows kept from training")
+
+
+class EncodeConfig(_Section):
+    """How columns become tokens and offsets."""
+
+    bins: int | None = Field(
+        None, ge=2, le=256, description="quantile bins a numeric column; None: from rows"
+    )
+    min_rows: int = Field(
+        10, ge=1, le=10_000, description="k: a level, atom or knot stands for at least so many rows"
+    )
+    max_levels: int = Field(1_000, ge=2, le=20_000, description="levels kept of one column")
+    fit_rows: int = Field(
+        200_000, ge=1_000, description="rows sampled to fit the encoder of a big table"
+    )
+
+
+class TrainConfig(_Section):
+    """The generator, the critic and how they are stepped. None means: from rows and columns."""
+
+    preset: Literal["wgan-gp"] = "wgan-gp"
+    steps: int | None = Field(None, ge=0, le=10_000_000, description="skeleton steps")
+    critic_steps: int | None = Field(
+        None, ge=0, le=10_000_000, description="steps of the adversarial part"
+    )
+    batch_size: int | None = Field(None, ge=2, le=65_536)
+    width: int | None = Field(None, ge=8, le=4_096)
+    depth: int | None = Field(None, ge=1, le=8)
+    learning_rate: float = Field(2e-3, gt=0, le=1)
+    ema: float = Field(0.995, ge=0, lt=1, description="decay of the averaged generator")
+    latent: int = Field(32, ge=1, le=1_024)
+    n_critic: int = Field(2, ge=1, le=100)
+    gradient_penalty: float = Field(10.0, ge=0, le=1_000)
+    evaluate_every: int | None = Field(None, ge=1, description="steps between held-out scores")
+    patience: int = Field(4, ge=1, description="held-out scores without progress before stopping")
+    max_minutes: float | None = Field(None, gt=0, description="time budget of training")
+
+
+class SampleConfig(_Section):
+    """How rows are drawn."""
+
+    sampling_steps: int | None = Field(
+        None, ge=1, description="passes a row; None: one column at a time"
+    )
+
+
+class GatePolicy(_Section):
+    """What a table must satisfy to leave; the bad end of each interval counts. None: not required.
+
+    The rationale of each default is in `docs/privacy.md`.
+    """
+
+    max_schema_violations: int = Field(
+        0, ge=0, description="rows against the schema, in the file as written"
+    )
+    max_ks: float | None = Field(
+        0.15, gt=0, le=1, description="worst column's excess over the holdout's own"
+    )
+    max_pair_tv: float | None = Field(
+        0.10, gt=0, le=1, description="mean over pairs, excess over the holdout"
+    )
+    max_c2st: float | None = Field(
+        0.95, gt=0.5, le=1, description="AUC of a detector; useless tables score 1"
+    )
+    min_utility: float | None = Field(
+        0.80, gt=0, le=1, description="TSTR as a share of TRTR, above guessing"
+    )
+    copy_p: float = Field(
+        1e-3, gt=0, lt=1, description="level of the tests for copies and near copies"
+    )
+    max_copy_excess: float = Field(
+        0.005, gt=0, le=1, description="share of copies beyond the holdout's"
+    )
+    min_privacy_rows: int = Field(
+        100, ge=2, description="fewer holdout rows cannot prove anything: refused"
+    )
+
+
+class RunConfig(_Section):
+    """Everything that decides a run, besides the code and the data.
+
+    Paths and URIs only: a configuration holds no cell and no credential.
+    """
+
+    data: str = ""
+    schema_path: str | None = None
+    target: str | None = None
+    to: str = ""
+    rows: int = Field(1_000, ge=1, le=1_000_000_000)
+    seed: int | None = Field(None, ge=0, lt=2**31, description="None: a fresh one, recorded")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    overwrite: bool = False
+    split: SplitConfig = SplitConfig()
+    encode: EncodeConfig = EncodeConfig()
+    train: TrainConfig = TrainConfig()
+    sample: SampleConfig = SampleConfig()
+    gate: GatePolicy = GatePolicy()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _reject_nothing_to_train(cls, value: Any) -> Any:
+        train = value.get("train") if isinstance(value, dict) else None
+        if isinstance(train, dict) and train.get("steps") == 0:
+            raise ValueError("train.steps = 0 would return an untrained generator")
+        return value
+
+    @classmethod
+    def build(cls, values: dict[str, Any]) -> RunConfig:
+        """Validate `values`; ConfigError lists every problem by its dotted key."""
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            problems = [
+                f"  - {'.'.join(map(str, e['loc'])) or 'configuration'}: {e['msg']}"
+                for e in error.errors(include_input=False, include_url=False)
+            ]
+            count = f"{len(problems)} problem" + "s" * (len(problems) > 1)
+            raise ConfigError("\n".join([f"the configuration has {count}", *problems])) from None
+
+    @classmethod
+    def from_toml(cls, text: str) -> RunConfig:
+        """Read a TOML text."""
+        try:
+            values = tomllib.loads(text)
+        except (tomllib.TOMLDecodeError, RecursionError) as error:
+            raise ConfigError(f"the configuration is not valid TOML: {error}") from None
+        return cls.build(values)
+
+    @classmethod
+    def load(cls, path: str | Path) -> RunConfig:
+        """Read a TOML file of at most 1 MiB."""
+        path = Path(path)
+        try:
+            if path.stat().st_size > MAX_CONFIG_BYTES:
+                raise ConfigError(f"configuration {path} is larger than {MAX_CONFIG_BYTES:,} bytes")
+            return cls.from_toml(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"cannot read configuration {path}: {type(error).__name__}") from None
+
+    def to_toml(self) -> str:
+        """Return the configuration as TOML; what is None is left out."""
+        return tomlkit.dumps(self.model_dump(exclude_none=True))

@@ -1,0 +1,1 @@
+"""Columns to tokens and offsets, and back; numpy only."""

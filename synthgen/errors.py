@@ -1,0 +1,149 @@
+"""The exception tree. A message names column, rule, count and remedy: never a cell.
+
+Every error that synthgen raises on purpose is a `SynthgenError` and carries the CLI's exit code.
+Whatever else escapes a stage (a pandas message may quote a cell) becomes a `StageError` in
+`boundary`.
+
+>>> SchemaError("column 'age': kind 'number' is unknown; use one of numeric, categorical").exit_code
+2
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+
+class SynthgenError(Exception):
+    """Base of all errors raised on purpose. Its text is safe to log: names and counts, no cells."""
+
+    exit_code = 1
+
+
+class ConfigError(SynthgenError):
+    """A configuration that cannot work; lists every problem at once."""
+
+    exit_code = 2
+
+
+class SchemaError(SynthgenError):
+    """A schema that contradicts itself, or does not fit what is asked of it."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True)
+class Violation:
+    """One rule that some rows of one column break.
+
+    Attributes
+    ----------
+    column : str
+        Name of the column; empty for a rule about the whole table.
+    rule : str
+        What was demanded, for instance ``"above the declared maximum 120"``.
+    count : int
+        Number of rows (or columns) that break it.
+    total : int
+        Number of rows (or columns) that were looked at.
+    remedy : str
+        What a user can do about it.
+    """
+
+    column: str
+    rule: str
+    count: int
+    total: int
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        where = f"column '{self.column}': " if self.column else ""
+        remedy = f" ({self.remedy})" if self.remedy else ""
+        return f"{where}{self.count:,} of {self.total:,} {self.rule}{remedy}"
+
+
+class DataError(SynthgenError):
+    """Input that cannot be used: unreadable, or against its schema; `violations` holds them all."""
+
+    exit_code = 2
+
+    def __init__(self, message: str, violations: Sequence[Violation] = ()) -> None:
+        self.violations = tuple(violations)
+        super().__init__("\n".join([message, *(f"  - {v}" for v in self.violations)]))
+
+
+class BundleError(SynthgenError):
+    """A bundle that is damaged, hostile, or written by another format version."""
+
+    exit_code = 2
+
+
+class TargetExists(SynthgenError):
+    """The target is there already and `--overwrite` was not given."""
+
+    exit_code = 2
+
+
+class TrainingError(SynthgenError):
+    """Training could not produce a usable generator."""
+
+
+class StageError(SynthgenError):
+    """A stage failed unforeseen. Holds the stage and the type of the failure, not its text."""
+
+
+class GateRefused(SynthgenError):
+    """The gate did not pass the table; nothing was exported."""
+
+    exit_code = 3
+
+
+class TargetBusy(SynthgenError):
+    """Another run holds the target or the run folder."""
+
+    exit_code = 4
+
+
+class RejectColumn(SynthgenError):
+    """An encoder's answer to a column that it cannot take; the table encoder tries the next one."""
+
+    exit_code = 2
+
+
+@contextmanager
+def boundary(stage: str) -> Iterator[None]:
+    """Let `SynthgenError` through; turn anything else into a `StageError` without its text.
+
+    Exception texts of pandas, pyarrow, pydantic and others quote cells, and Prefect stores them in
+    five places. The traceback is cut (``from None``): neither locals nor messages travel with it.
+
+    >>> with boundary("encode"):
+    ...     float("secret")
+    Traceback (most recent call last):
+    synthgen.errors.StageError: stage 'encode' failed with ValueError at <doctest...>:2...
+    """
+    try:
+        yield
+    except SynthgenError:
+        raise
+    except MemoryError:
+        raise StageError(
+            f"stage '{stage}' ran out of memory; use fewer rows, or a machine with more"
+        ) from None
+    except Exception as error:
+        raise StageError(
+            f"stage '{stage}' failed with {type(error).__name__} at {_place(error)}; "
+            "its message is withheld because it may quote data"
+        ) from None
+
+
+def _place(error: BaseException) -> str:
+    """File and line where `error` passed through our own code: enough to debug, free of values."""
+    place, trace = "unknown place", error.__traceback__
+    while trace is not None:
+        name = trace.tb_frame.f_code.co_filename.rsplit("/", 1)[-1]
+        if "site-packages" not in trace.tb_frame.f_code.co_filename:
+            place = f"{name}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return place

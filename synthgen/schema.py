@@ -1,0 +1,363 @@
+"""What a table is: columns with kind, bounds, categories and role. TOML in and out.
+
+TOML and not YAML, because YAML reads ``no`` as false and ``1e3`` as text.
+
+>>> schema = TableSchema(name="t", columns=(Column(name="age", kind="numeric", decimals=0),))
+>>> TableSchema.from_toml(schema.to_toml()) == schema
+True
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import tomlkit
+
+from synthgen.errors import SchemaError
+
+Kind = Literal["numeric", "categorical", "datetime", "boolean", "id", "text"]
+Role = Literal["target", "entity"]
+Pii = Literal["sequence", "name", "email", "phone", "address"]
+Source = Literal["declared", "data"]
+Resolution = Literal["day", "hour", "minute", "second", "microsecond"]
+
+KINDS: tuple[str, ...] = get_args(Kind)
+MODELLED_KINDS = ("numeric", "categorical", "datetime", "boolean")
+FORMAT_VERSION = 1
+MAX_SCHEMA_BYTES = 16 * 2**20
+MAX_NAME = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """One column and every rule that its values obey.
+
+    Attributes
+    ----------
+    name : str
+        As in the header of the file.
+    kind : {"numeric", "categorical", "datetime", "boolean", "id", "text"}
+        `id` columns are never modelled but regenerated, unique; `text` is refused with advice.
+    nullable : bool
+        Whether missing values are allowed.
+    missing : tuple of str
+        Texts that mean missing in this column, besides the empty field and the table's own list.
+    minimum, maximum : float or str or None
+        Inclusive bounds: numbers for `numeric`, ISO 8601 text for `datetime`. For `id`, the minimum
+        is the whole number that the regenerated sequence starts from (without it ids are texts).
+    decimals : int or None
+        `numeric`: digits after the point, 0 for whole numbers, None for floats as they come.
+    categories : tuple of str or None
+        `categorical`: the allowed texts; `boolean`: how false and true are written, in this order.
+    format : str or None
+        `datetime`: strptime format of the text; None reads ISO 8601.
+    timezone : str or None
+        `datetime`: IANA zone; None for local times without a zone.
+    resolution : str
+        `datetime`: the unit that values are whole multiples of.
+    role : {"target", "entity"} or None
+        `target`: what a model will predict; `entity`: the person or thing that rows belong to.
+    pii : str or None
+        The column identifies people. It is never modelled; this names what replaces it:
+        ``sequence``, ``name``, ``email``, ``phone`` or ``address``.
+    source : {"declared", "data"}
+        Whether bounds and categories are public knowledge or were read from the table.
+    reason : str
+        Why `schema infer` guessed this; written as a comment, not part of equality.
+
+    Raises
+    ------
+    SchemaError
+        Naming the column and each rule that contradicts another.
+    """
+
+    name: str
+    kind: Kind
+    nullable: bool = False
+    missing: tuple[str, ...] = ()
+    minimum: float | str | None = None
+    maximum: float | str | None = None
+    decimals: int | None = None
+    categories: tuple[str, ...] | None = None
+    format: str | None = None
+    timezone: str | None = None
+    resolution: Resolution = "second"
+    role: Role | None = None
+    pii: Pii | None = None
+    source: Source = "declared"
+    reason: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        problems = list(_column_problems(self))
+        if problems:
+            raise SchemaError("\n".join(f"column '{self.name}': {p}" for p in problems))
+
+    @property
+    def is_modelled(self) -> bool:
+        """Whether the generator learns this column (ids, PII and free text are never learnt)."""
+        return self.kind in MODELLED_KINDS and self.pii is None
+
+    @property
+    def is_regenerated(self) -> bool:
+        """Whether the column is written anew, from nothing the real table holds."""
+        return self.kind == "id" or self.pii is not None
+
+
+def _column_problems(c: Column) -> list[str]:
+    problems = []
+    if not c.name or len(c.name) > MAX_NAME:
+        problems.append(f"the name must have 1 to {MAX_NAME} characters")
+    literals = {"kind": Kind, "role": Role, "pii": Pii, "source": Source, "resolution": Resolution}
+    for attribute, literal in literals.items():
+        value, allowed = getattr(c, attribute), get_args(literal)
+        if value is not None and value not in allowed:
+            problems.append(f"{attribute} is unknown; use one of {', '.join(allowed)}")
+    bounded: dict[str, Any] = {"numeric": (int, float), "datetime": str, "id": int}
+    for attribute in ("minimum", "maximum"):
+        value = getattr(c, attribute)
+        if value is None:
+            continue
+        if c.kind not in bounded or isinstance(value, bool):
+            problems.append(f"{attribute} does not apply to kind '{c.kind}'")
+        elif not isinstance(value, bounded[c.kind]):
+            problems.append(f"{attribute} of kind '{c.kind}' must be a number (datetime: a text)")
+        elif c.kind == "id" and attribute == "maximum":
+            problems.append("maximum does not apply to kind 'id'")
+        elif c.kind == "datetime" and not _is_iso(str(value)):
+            problems.append(f"{attribute} is not ISO 8601, for instance 2024-01-31T00:00:00")
+        elif c.kind == "numeric" and not abs(float(value)) < float("inf"):
+            problems.append(f"{attribute} must be finite")
+    if not problems and c.minimum is not None and c.maximum is not None and c.minimum > c.maximum:  # type: ignore[operator]
+        problems.append("minimum is above maximum")
+    if c.decimals is not None and (c.kind != "numeric" or not 0 <= c.decimals <= 15):
+        problems.append("decimals applies to kind 'numeric' and lies in 0..15")
+    if c.categories is not None:
+        if c.kind not in ("categorical", "boolean"):
+            problems.append(f"categories do not apply to kind '{c.kind}'")
+        if len(set(c.categories)) != len(c.categories) or not c.categories:
+            problems.append("categories must be distinct and at least one")
+        if c.kind == "boolean" and len(c.categories) != 2:
+            problems.append("a boolean has two categories: how false and true are written")
+    if c.kind != "datetime" and (c.format or c.timezone):
+        problems.append("format and timezone apply to kind 'datetime'")
+    if c.role == "target" and not c.is_modelled:
+        problems.append("a target must be modelled: not an id, text or pii column")
+    return problems
+
+
+def _is_iso(text: str) -> bool:
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableSchema:
+    """The columns of a table, in order, and how its text files are written.
+
+    Attributes
+    ----------
+    name : str
+        Name of the dataset, for reports and file names.
+    columns : tuple of Column
+        In file order; names are unique; at most one target and one entity key.
+    delimiter, encoding : str
+        Of CSV files.
+    strip : bool
+        Whether blanks around CSV cells are dropped (``39, State-gov`` in UCI files).
+    missing : tuple of str
+        Texts that mean missing in every column, besides the empty field, for instance ``?``.
+    """
+
+    name: str
+    columns: tuple[Column, ...]
+    delimiter: str = ","
+    encoding: str = "utf-8"
+    strip: bool = False
+    missing: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        problems = []
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", self.name):
+            problems.append("name: letters, digits, '.', '_' and '-' only, 64 at most")
+        if not self.columns:
+            problems.append("a schema needs at least one column")
+        names = [c.name for c in self.columns]
+        problems += [f"column '{n}' is listed twice" for n in set(names) if names.count(n) > 1]
+        for role in get_args(Role):
+            if sum(c.role == role for c in self.columns) > 1:
+                problems.append(f"more than one column has the role '{role}'")
+        if len(self.delimiter) != 1:
+            problems.append("csv.delimiter must be one character")
+        if problems:
+            raise SchemaError("\n".join(problems))
+
+    @property
+    def names(self) -> list[str]:
+        """Column names in file order."""
+        return [c.name for c in self.columns]
+
+    @property
+    def modelled(self) -> tuple[Column, ...]:
+        """The columns that the generator learns, in file order."""
+        return tuple(c for c in self.columns if c.is_modelled)
+
+    @property
+    def target(self) -> Column | None:
+        """The column with the role `target`, if any."""
+        return next((c for c in self.columns if c.role == "target"), None)
+
+    @property
+    def entity(self) -> Column | None:
+        """The column with the role `entity`, if any."""
+        return next((c for c in self.columns if c.role == "entity"), None)
+
+    def column(self, name: str) -> Column:
+        """Return the column called `name`; SchemaError lists the names that exist."""
+        for c in self.columns:
+            if c.name == name:
+                return c
+        raise SchemaError(f"column '{name}' is not in the schema; it has {', '.join(self.names)}")
+
+    def with_target(self, name: str) -> TableSchema:
+        """Return a copy in which column `name` is the one target."""
+        self.column(name)
+        columns = tuple(
+            dataclasses.replace(
+                c, role="target" if c.name == name else (None if c.role == "target" else c.role)
+            )
+            for c in self.columns
+        )
+        return dataclasses.replace(self, columns=columns)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the canonical TOML, comments left out."""
+        return hashlib.sha256(self.to_toml(comments=False).encode()).hexdigest()
+
+    def to_toml(self, *, comments: bool = True) -> str:
+        """Return the schema as TOML; with `comments`, each column's `reason` stands above it."""
+        document = tomlkit.document()
+        document["format"] = FORMAT_VERSION
+        document["name"] = self.name
+        csv = {
+            k: getattr(self, k)
+            for k in ("delimiter", "encoding", "strip", "missing")
+            if getattr(self, k) != _default(TableSchema, k)
+        }
+        if csv:
+            document["csv"] = csv
+        columns = tomlkit.aot()
+        for column in self.columns:
+            table = tomlkit.table()
+            if comments and column.reason:
+                table.add(tomlkit.comment(" ".join(column.reason.split())))
+            for f in dataclasses.fields(Column):
+                value = getattr(column, f.name)
+                if f.name != "reason" and value != f.default:
+                    table[f.name] = list(value) if isinstance(value, tuple) else value
+            columns.append(table)
+        document["column"] = columns
+        return tomlkit.dumps(document)
+
+    @classmethod
+    def from_toml(cls, text: str) -> TableSchema:
+        """Read what `to_toml` or a person wrote; SchemaError lists every problem of all columns."""
+        try:
+            raw = tomllib.loads(text)
+        except (tomllib.TOMLDecodeError, RecursionError) as error:
+            raise SchemaError(f"the schema is not valid TOML: {error}") from None
+        return cls._from_dict(raw)
+
+    @classmethod
+    def _from_dict(cls, raw: Mapping[str, Any]) -> TableSchema:
+        problems = [
+            f"unknown key '{k}'" for k in raw if k not in ("format", "name", "csv", "column")
+        ]
+        if raw.get("format") != FORMAT_VERSION:
+            problems.append(f"'format' must be {FORMAT_VERSION}")
+        csv, listed, columns = raw.get("csv", {}), raw.get("column", []), []
+        if not isinstance(csv, Mapping) or not isinstance(listed, list):
+            raise SchemaError("'csv' must be a table and 'column' an array of tables: [[column]]")
+        allowed_csv = {"delimiter": str, "encoding": str, "strip": bool, "missing": list}
+        for key, value in csv.items():
+            if key not in allowed_csv or not isinstance(value, allowed_csv[key]):
+                problems.append(f"'csv.{key}' is unknown or has the wrong type")
+        for number, entry in enumerate(listed, 1):
+            try:
+                columns.append(_column_from_dict(entry))
+            except SchemaError as error:
+                problems.append(
+                    f"{error}" if "column" in str(error) else f"column {number}: {error}"
+                )
+        if problems:
+            raise SchemaError("\n".join(problems))
+        csv = {k: tuple(map(str, v)) if k == "missing" else v for k, v in csv.items()}
+        return cls(name=str(raw.get("name", "table")), columns=tuple(columns), **csv)
+
+    @classmethod
+    def load(cls, path: str | Path) -> TableSchema:
+        """Read a schema file."""
+        path = Path(path)
+        try:
+            if path.stat().st_size > MAX_SCHEMA_BYTES:
+                raise SchemaError(f"schema {path} is larger than {MAX_SCHEMA_BYTES:,} bytes")
+            return cls.from_toml(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise SchemaError(f"cannot read schema {path}: {type(error).__name__}") from None
+
+    def save(self, path: str | Path) -> None:
+        """Write the schema with its comments."""
+        Path(path).write_text(self.to_toml(), encoding="utf-8")
+
+
+def _default(cls: type, name: str) -> Any:
+    return next(f.default for f in dataclasses.fields(cls) if f.name == name)
+
+
+_COLUMN_TYPES: dict[str, tuple[type, ...]] = {
+    "name": (str,),
+    "kind": (str,),
+    "nullable": (bool,),
+    "missing": (list,),
+    "minimum": (int, float, str),
+    "maximum": (int, float, str),
+    "decimals": (int,),
+    "categories": (list,),
+    "format": (str,),
+    "timezone": (str,),
+    "resolution": (str,),
+    "role": (str,),
+    "pii": (str,),
+    "source": (str,),
+}
+
+
+def _column_from_dict(entry: Any) -> Column:
+    if not isinstance(entry, Mapping):
+        raise SchemaError("must be a table: [[column]]")
+    name = entry.get("name")
+    label = f"column '{name}'" if isinstance(name, str) else "column without a name"
+    problems = []
+    for key, value in entry.items():
+        if key not in _COLUMN_TYPES:
+            problems.append(f"{label}: unknown key '{key}'")
+        elif not isinstance(value, _COLUMN_TYPES[key]):
+            problems.append(f"{label}: '{key}' has the wrong type")
+        elif isinstance(value, list) and not all(isinstance(v, str) for v in value):
+            problems.append(f"{label}: '{key}' must be a list of texts")
+    problems += [f"{label}: '{key}' is required" for key in ("name", "kind") if key not in entry]
+    if problems:
+        raise SchemaError("\n".join(problems))
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()}
+    return Column(**values)

@@ -1,0 +1,199 @@
+"""Real and synthetic tables are different types, and only one of them can leave.
+
+Inside, every column has one canonical pandas dtype, whatever the file held:
+
+============  ==================================  =======================
+kind          dtype                               missing
+============  ==================================  =======================
+numeric       float64                             NaN
+categorical   str                                 NaN
+boolean       boolean                             NA
+datetime      datetime64[us] or with its zone     NaT
+id, text      str                                 NaN
+============  ==================================  =======================
+
+No object here shows a cell: a repr is name, rows and columns.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from synthgen.errors import DataError, SchemaError
+from synthgen.rng import stream
+from synthgen.schema import Column, TableSchema
+
+
+def canonical_dtype(column: Column) -> str:
+    """Return the pandas dtype in which `column` is held in memory."""
+    if column.kind == "datetime":
+        return f"datetime64[us, {column.timezone}]" if column.timezone else "datetime64[us]"
+    return {"numeric": "float64", "boolean": "boolean"}.get(column.kind, "str")
+
+
+@dataclass(frozen=True, repr=False)
+class _Table:
+    """A schema and a frame in canonical dtypes that has exactly the schema's columns."""
+
+    schema: TableSchema
+    data: pd.DataFrame
+
+    def __post_init__(self) -> None:
+        if list(self.data.columns) != self.schema.names:
+            raise SchemaError("the frame's columns are not the schema's columns in order")
+        wrong = [
+            c.name
+            for c in self.schema.columns
+            if str(self.data[c.name].dtype) != canonical_dtype(c)
+        ]
+        if wrong:
+            raise SchemaError(f"columns without their canonical dtype: {', '.join(wrong)}")
+
+    def __repr__(self) -> str:
+        rows, columns = self.data.shape
+        return f"{type(self).__name__}({self.schema.name!r}, {rows:,} rows x {columns} columns)"
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+
+class RealTable(_Table):
+    """Rows of real people or things. Never exported, logged or printed."""
+
+
+@dataclass(frozen=True, repr=False)
+class SyntheticTable(_Table):
+    """Rows that a synthesizer drew.
+
+    Attributes
+    ----------
+    synthesizer : str
+        Fingerprint of the bundle that drew them.
+    seed : int
+        The seed of the draw; the same bundle and seed give the same rows.
+    """
+
+    synthesizer: str = ""
+    seed: int = 0
+
+
+@dataclass(frozen=True, repr=False)
+class Split:
+    """Disjoint train and holdout rows of one real table; no entity is in both."""
+
+    train: RealTable
+    holdout: RealTable
+
+    def __post_init__(self) -> None:
+        entity = self.train.schema.entity
+        if entity is not None:
+            shared = set(self.train.data[entity.name]) & set(self.holdout.data[entity.name])
+            if shared:
+                raise DataError(f"column '{entity.name}': {len(shared):,} entities on both sides")
+
+    def __repr__(self) -> str:
+        return f"Split({len(self.train):,} train rows, {len(self.holdout):,} holdout rows)"
+
+
+def split(table: RealTable, *, holdout: float, seed: int) -> Split:
+    """Shuffle and split `table`, by entity key where the schema has one.
+
+    Parameters
+    ----------
+    table : RealTable
+        N rows, N >= 2.
+    holdout : float
+        Share of rows (of entities) kept from training, in (0, 1).
+    seed : int
+        Equal seeds give equal splits.
+
+    Raises
+    ------
+    DataError
+        If a side would be empty.
+    """
+    entity = table.schema.entity
+    n = len(table)
+    groups = (
+        np.arange(n)
+        if entity is None
+        else pd.factorize(table.data[entity.name], use_na_sentinel=False)[0]
+    )
+    n_groups = int(groups.max(initial=-1)) + 1
+    order = stream(seed, "split").permutation(n_groups)
+    n_held = round(n_groups * holdout)
+    if not 0 < n_held < n_groups:
+        unit = "rows" if entity is None else f"values of the entity key '{entity.name}'"
+        raise DataError(f"{n_groups} {unit} are too few to split off a {holdout:.0%} holdout")
+    held = np.zeros(n_groups, bool)
+    held[order[:n_held]] = True
+    mask = held[groups]
+    return Split(
+        RealTable(table.schema, table.data[~mask].reset_index(drop=True)),
+        RealTable(table.schema, table.data[mask].reset_index(drop=True)),
+    )
+
+
+def fingerprint(frame: pd.DataFrame) -> str:
+    """Return the SHA-256 of the rows in order, dtypes and names included."""
+    digest = hashlib.sha256(repr([(str(n), str(t)) for n, t in frame.dtypes.items()]).encode())
+    if len(frame):
+        digest.update(pd.util.hash_pandas_object(frame, index=False).to_numpy().tobytes())
+    return digest.hexdigest()
+
+
+def to_arrow(frame: pd.DataFrame, schema: TableSchema) -> pa.Table:
+    """Return `frame` as it is written: whole numbers as int64, datetimes as timestamps.
+
+    Numbers with declared decimals are rounded to them; text columns become plain strings.
+    """
+    arrays = []
+    for column in schema.columns:
+        series = frame[column.name]
+        if column.kind == "numeric":
+            values, null = series.to_numpy("float64"), series.isna().to_numpy()
+            if column.decimals == 0:
+                whole = np.where(null, 0, np.round(values)).astype("int64")
+                arrays.append(pa.array(whole, mask=null))
+            else:
+                rounded = values if column.decimals is None else np.round(values, column.decimals)
+                arrays.append(pa.array(rounded + 0.0, mask=null))
+        elif column.kind == "datetime":
+            arrays.append(pa.array(series, pa.timestamp("us", tz=column.timezone)))
+        elif column.kind == "boolean":
+            arrays.append(pa.array(series, pa.bool_()))
+        else:
+            arrays.append(pa.array(series, pa.string()))
+    return pa.table(arrays, names=schema.names)
+
+
+def from_arrow(table: pa.Table, schema: TableSchema) -> pd.DataFrame:
+    """Return the canonical frame of what `to_arrow` made; trusts its input, unlike `conform`."""
+    columns = {}
+    for column in schema.columns:
+        array = table.column(column.name)
+        if column.kind == "numeric":
+            values = array.cast(pa.float64(), safe=False).to_numpy()
+            columns[column.name] = pd.Series(values, dtype="float64")
+        else:
+            columns[column.name] = array.to_pandas().astype(canonical_dtype(column))
+    return pd.DataFrame(columns, columns=schema.names)
+
+
+def write_table(path: Path, table: RealTable | SyntheticTable) -> None:
+    """Write `table` as Parquet with page checksums (a flipped bit is found, not read)."""
+    pq.write_table(
+        to_arrow(table.data, table.schema), path, compression="zstd", write_page_checksum=True
+    )
+
+
+def read_frame(path: Path, schema: TableSchema) -> pd.DataFrame:
+    """Read the canonical frame that `write_table` wrote, page checksums verified."""
+    return from_arrow(pq.read_table(path, page_checksum_verification=True), schema)
