@@ -13,10 +13,19 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import tomlkit
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from synthgen.errors import ConfigError
 
@@ -30,6 +39,10 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+#: A threshold of the gate; "off" waives its rule (TOML has no null).
+Threshold = Annotated[float | None, BeforeValidator(lambda v: None if v == "off" else v)]
 
 
 class SplitConfig(_Section):
@@ -83,25 +96,26 @@ class SampleConfig(_Section):
 
 
 class GatePolicy(_Section):
-    """What a table must satisfy to leave; the bad end of each interval counts. None: not required.
+    """What a table must satisfy to leave; the bad end of each interval counts.
 
-    The rationale of each default is in `docs/privacy.md`.
+    None, written ``"off"`` in TOML, waives a rule, and the decision records that. The rationale of
+    each default is in `docs/privacy.md`.
     """
 
     max_schema_violations: int = Field(
-        0, ge=0, description="rows against the schema, in the file as written"
+        0, ge=0, description="cells against the schema, in the file as written"
     )
-    max_ks: float | None = Field(
-        0.15, gt=0, le=1, description="worst column's excess over the holdout's own"
+    max_marginal_excess: Threshold = Field(
+        0.15, gt=0, le=1, description="worst column's distance beyond the holdout's own"
     )
-    max_pair_tv: float | None = Field(
-        0.10, gt=0, le=1, description="mean over pairs, excess over the holdout"
+    max_pair_excess: Threshold = Field(
+        0.10, gt=0, le=1, description="mean pair distance beyond the holdout's own"
     )
-    max_c2st: float | None = Field(
+    max_c2st: Threshold = Field(
         0.95, gt=0.5, le=1, description="AUC of a detector; useless tables score 1"
     )
-    min_utility: float | None = Field(
-        0.80, gt=0, le=1, description="TSTR as a share of TRTR, above guessing"
+    min_utility: Threshold = Field(
+        0.70, gt=0, le=1, description="TSTR as a share of TRTR, above guessing"
     )
     copy_p: float = Field(
         1e-3, gt=0, lt=1, description="level of the tests for copies and near copies"
@@ -109,9 +123,17 @@ class GatePolicy(_Section):
     max_copy_excess: float = Field(
         0.005, gt=0, le=1, description="share of copies beyond the holdout's"
     )
-    min_privacy_rows: int = Field(
-        100, ge=2, description="fewer holdout rows cannot prove anything: refused"
+    max_dcr_z: Threshold = Field(
+        3.0, gt=0, description="standard errors of the DCR share above .5; never a reason to pass"
     )
+    min_privacy_rows: int = Field(
+        100, ge=2, description="rows of each table; fewer cannot prove anything: refused"
+    )
+
+    @model_serializer(mode="wrap")
+    def _write_waivers(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = handler(self)
+        return written | {k: "off" for k in type(self).model_fields if getattr(self, k) is None}
 
 
 class RunConfig(_Section):
