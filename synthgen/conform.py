@@ -183,7 +183,7 @@ def read_column(array: pa.Array, column: Column, schema: TableSchema) -> tuple[p
         From (rule, remedy) to the number of cells.
     """
     broken: _Broken = Counter()
-    plain = _plain(array)
+    plain = plain_array(array)
     if plain is None:
         remedy = "write one value a cell: a number, text, boolean or time"
         broken[f"hold a value of type {array.type.__class__.__name__}", remedy] = len(array)
@@ -204,11 +204,11 @@ def _arrow_type(column: Column) -> pa.DataType:
     return types.get(column.kind, pa.string())
 
 
-def _plain(array: pa.Array) -> pa.Array | None:
+def plain_array(array: pa.Array) -> pa.Array | None:
     """Return `array` as one of string, bool, a number or a timestamp; None for nested types."""
     t = array.type
     if pa.types.is_dictionary(t):
-        return _plain(array.cast(t.value_type))
+        return plain_array(array.cast(t.value_type))
     if pa.types.is_null(t) or pa.types.is_large_string(t) or pa.types.is_string_view(t):
         return array.cast(pa.string())
     if pa.types.is_date(t):
