@@ -1,0 +1,452 @@
+"""The command line: one short function a verb; what a verb needs is imported inside it.
+
+Exit codes: 0 done, 1 error, 2 usage, configuration or bad input, 3 refused by the gate, 4 target
+busy, 130 interrupted. Results go to stdout, everything else to stderr.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
+
+import typer
+
+from synthgen.errors import ConfigError, DataError, GateRefused, SynthgenError
+
+if TYPE_CHECKING:
+    from synthgen.config import RunConfig
+    from synthgen.pipeline import Outcome
+    from synthgen.run_folder import RunFolder
+
+P = ParamSpec("P")
+
+app = typer.Typer(
+    name="synthgen",
+    help="Turn a sensitive table into a synthetic one that may leave the building.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,  # they print local variables, and those hold rows
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,
+)
+schema_app = typer.Typer(
+    help="Draft a schema, or hold a table against one.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(schema_app, name="schema")
+
+Data = Annotated[str | None, typer.Option("--data", help="CSV or Parquet: a path or file:// URI.")]
+Schema = Annotated[Path | None, typer.Option("--schema", help="Schema file; left out: inferred.")]
+Config = Annotated[Path | None, typer.Option("--config", help="TOML file with any setting.")]
+Target = Annotated[str | None, typer.Option("--target", help="The column a model will predict.")]
+Seed = Annotated[int | None, typer.Option("--seed", help="Left out: a fresh one, recorded.")]
+Device = Annotated[str | None, typer.Option("--device", help="auto, cpu or cuda.")]
+RunDir = Annotated[
+    Path | None, typer.Option("--run-dir", help="Run folder; left out: runs/<time>-<random>.")
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing target.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+def verb(function: Callable[P, None]) -> Callable[P, None]:
+    """Turn errors into one message and the exit code; nobody sees a traceback or a cell.
+
+    ``SYNTHGEN_DEBUG=1`` lets unforeseen exceptions through; their texts may show data.
+    """
+
+    @functools.wraps(function)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            function(*args, **kwargs)
+        except SynthgenError as error:
+            _say(f"error: {error}")
+            raise typer.Exit(error.exit_code) from None
+        except typer.Exit:
+            raise
+        except KeyboardInterrupt:
+            _say("interrupted")
+            raise typer.Exit(130) from None
+        except Exception as error:
+            if os.environ.get("SYNTHGEN_DEBUG") == "1":
+                raise
+            _say(
+                f"error: unforeseen {type(error).__name__}; its text is withheld, it may quote data"
+            )
+            raise typer.Exit(1) from None
+
+    return guarded
+
+
+def main() -> None:
+    """Run the command line; the console script ``synthgen``."""
+    app(prog_name="synthgen")
+
+
+# --- schema -------------------------------------------------------------------------------------
+
+
+@schema_app.command("infer")
+@verb
+def schema_infer(
+    data: Annotated[str, typer.Argument(help="CSV or Parquet: a path or file:// URI.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Write here, not to stdout.")] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Draft a schema in which every guess carries its reason as a comment.
+
+    Example: synthgen schema infer admissions.csv --out admissions.toml
+    """
+    from synthgen.export import check_place
+    from synthgen.files import staged
+    from synthgen.infer import infer
+    from synthgen.sources import open_source
+
+    schema = infer(open_source(data))
+    if out is None:
+        typer.echo(schema.to_toml(), nl=False)
+        return
+    with staged(check_place(out.absolute(), overwrite=overwrite)) as temporary:
+        schema.save(temporary)
+    _say(f"{len(schema.columns)} columns drafted; read the comments, correct what is wrong:")
+    typer.echo(out)
+
+
+@schema_app.command("check")
+@verb
+def schema_check(
+    data: Annotated[str, typer.Argument(help="CSV or Parquet: a path or file:// URI.")],
+    schema: Annotated[Path, typer.Option("--schema", help="Schema file.")],
+    as_json: AsJson = False,
+) -> None:
+    """List everything in a table that breaks its schema: column, rule, count; never a cell.
+
+    Example: synthgen schema check admissions.csv --schema admissions.toml
+    """
+    from dataclasses import asdict
+
+    from synthgen.conform import violations
+    from synthgen.schema import TableSchema
+    from synthgen.sources import open_source
+
+    declared = TableSchema.load(schema)
+    found = violations(open_source(data, declared).batches(), declared)
+    if as_json:
+        typer.echo(json.dumps([asdict(v) for v in found]))
+        raise typer.Exit(2 if found else 0)
+    if found:
+        raise DataError(f"the data does not conform to schema '{declared.name}':", found)
+    typer.echo(f"the data conforms to schema '{declared.name}'")
+
+
+# --- run ----------------------------------------------------------------------------------------
+
+
+@app.command()
+@verb
+def run(
+    data: Data = None,
+    schema: Schema = None,
+    rows: Annotated[int | None, typer.Option("--rows", help="Synthetic rows.")] = None,
+    to: Annotated[str | None, typer.Option("--to", help="Target: .csv or .parquet.")] = None,
+    target: Target = None,
+    config: Config = None,
+    seed: Seed = None,
+    run_dir: RunDir = None,
+    device: Device = None,
+    flow: Annotated[bool, typer.Option("--flow", help="As a Prefect flow run.")] = False,
+    overwrite: Overwrite = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Read, plan, write nothing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Learn from a table, write a synthetic one, judge it; it leaves only if the gate passes it.
+
+    Example: synthgen run --data patients.csv --schema patients.toml --rows 10000 --to synthetic.csv
+    """
+    settings = _settings(
+        config,
+        data=data,
+        schema_path=None if schema is None else str(schema),
+        rows=rows,
+        to=to,
+        target=target,
+        seed=seed,
+        device=device,
+        overwrite=overwrite or None,
+    )
+    if dry_run:
+        _print_plan(settings, run_dir, as_json=as_json)
+    else:
+        as_flow = flow or bool(os.environ.get("PREFECT_API_URL"))
+        _finish(_run(settings, run_dir, as_flow=as_flow), as_json=as_json)
+
+
+@app.command()
+@verb
+def demo(
+    rows: Annotated[int, typer.Option("--rows", help="Real and synthetic rows.")] = 10_000,
+    seed: Seed = 0,
+    run_dir: RunDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run the embedded demo table (made-up hospital admissions) through the whole flow.
+
+    Example: synthgen demo --rows 2000
+    """
+    import tempfile
+
+    from synthgen import demo as table
+    from synthgen.config import RunConfig
+    from synthgen.pipeline import new_run_dir
+
+    root = new_run_dir(run_dir)
+    with tempfile.TemporaryDirectory(prefix="synthgen-demo-") as folder:
+        data, schema = Path(folder) / "admissions.csv", Path(folder) / "admissions.toml"
+        table.write_csv(data, rows, seed or 0)
+        table.SCHEMA.save(schema)
+        to = root.parent / f"{root.name}-admissions.csv"
+        settings = RunConfig.build(
+            {
+                "data": str(data),
+                "schema_path": str(schema),
+                "rows": rows,
+                "to": str(to),
+                "seed": seed,
+            }
+        )
+        to.parent.mkdir(parents=True, exist_ok=True)
+        _finish(_run(settings, root, as_flow=True), as_json=as_json)
+
+
+@app.command()
+@verb
+def train(
+    data: Data = None,
+    to: Annotated[Path | None, typer.Option("--to", help="Bundle folder to write.")] = None,
+    schema: Schema = None,
+    target: Target = None,
+    config: Config = None,
+    seed: Seed = None,
+    device: Device = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Learn from a table and keep only the synthesizer's bundle (itself sensitive).
+
+    Example: synthgen train --data patients.csv --schema patients.toml --to patients.bundle
+    """
+    from synthgen.pipeline import train_bundle
+
+    settings = _settings(
+        config,
+        data=data,
+        schema_path=None if schema is None else str(schema),
+        to=None if to is None else str(to),
+        target=target,
+        seed=seed,
+        device=device,
+        overwrite=overwrite or None,
+    )
+    with _progress() as listener:
+        train_bundle(settings, progress=listener)
+    _say("the bundle was trained on real rows: treat it as personal data")
+    typer.echo(settings.to)
+
+
+@app.command()
+@verb
+def sample(
+    bundle: Annotated[Path, typer.Argument(help="Bundle folder.")],
+    rows: Annotated[int, typer.Option("--rows", min=1, help="Rows to draw.")],
+    to: Annotated[Path, typer.Option("--to", help="Target: .csv or .parquet.")],
+    where: Annotated[
+        list[str] | None,
+        typer.Option("--where", help="Condition, exact; may be repeated: \"ward='surgery'\"."),
+    ] = None,
+    seed: Seed = None,
+    device: Device = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Draw rows from a bundle. Only schema and structure can be checked; the manifest says so.
+
+    Example: synthgen sample patients.bundle --rows 500 --to surgery.csv --where "ward='surgery'"
+    """
+    from synthgen.pipeline import sample_bundle
+    from synthgen.rng import fresh_seed
+
+    manifest = sample_bundle(
+        bundle,
+        to.absolute(),
+        rows=rows,
+        seed=fresh_seed() if seed is None else seed,
+        where=where or (),
+        device=device or "auto",
+        overwrite=overwrite,
+    )
+    _say(manifest.privacy)
+    typer.echo(manifest.to_json() if as_json else to)
+
+
+# --- earlier runs -------------------------------------------------------------------------------
+
+Run = Annotated[Path, typer.Argument(help="Run folder.")]
+
+
+@app.command()
+@verb
+def validate(run: Run, as_json: AsJson = False) -> None:
+    """Judge the synthetic table of a run again; writes report and decision anew.
+
+    Example: synthgen validate runs/20260131-120000-ab12
+    """
+    from synthgen import pipeline
+    from synthgen.run_folder import RunFolder, listening
+
+    folder = RunFolder.open(run)
+    with folder.held(), _progress() as listener, listening(listener):
+        pipeline.validate(folder)
+    _finish(pipeline.Outcome(folder, folder.decision, None), as_json=as_json)
+
+
+@app.command()
+@verb
+def export(
+    run: Run,
+    to: Annotated[str, typer.Option("--to", help="Target: .csv or .parquet.")],
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write the synthetic table of a run to another target, by the decision that it has.
+
+    Example: synthgen export runs/20260131-120000-ab12 --to synthetic.parquet
+    """
+    from synthgen import pipeline
+    from synthgen.run_folder import RunFolder
+
+    folder = RunFolder.open(run)
+    manifest = pipeline.export_to(folder, to, overwrite=overwrite)
+    typer.echo(manifest.to_json() if as_json else to)
+
+
+@app.command()
+@verb
+def show(run: Run, as_json: AsJson = False) -> None:
+    """Show what the gate decided, the rules that refused, and where everything is.
+
+    Example: synthgen show runs/20260131-120000-ab12
+    """
+    from synthgen.run_folder import RunFolder
+
+    folder = RunFolder.open(run)
+    if as_json:
+        typer.echo(json.dumps(_summary(folder)))
+    else:
+        _print_run(folder)
+
+
+# --- parts that verbs share ---------------------------------------------------------------------
+
+
+def _say(text: str) -> None:
+    typer.echo(text, err=True)
+
+
+def _settings(config: Path | None, **options: Any) -> RunConfig:
+    """Return the file's settings with the options given on the command line on top."""
+    from synthgen.config import RunConfig
+
+    base = {} if config is None else RunConfig.load(config).model_dump(exclude_unset=True)
+    settings = RunConfig.build({**base, **{k: v for k, v in options.items() if v is not None}})
+    if not settings.data:
+        raise ConfigError("no input: give --data, or 'data' in the configuration")
+    if not settings.to:
+        raise ConfigError("no target: give --to, or 'to' in the configuration")
+    return settings
+
+
+def _progress() -> Any:
+    from synthgen.progress import progress
+
+    return progress()
+
+
+def _run(settings: RunConfig, run_dir: Path | None, *, as_flow: bool) -> Outcome:
+    with _progress() as listener:
+        if as_flow:
+            from flows.environment import use_temporary_server
+
+            use_temporary_server()  # before prefect is imported
+            from flows.synthesize import run_flow
+
+            return run_flow(settings, run_dir=run_dir, progress=listener)
+        from synthgen import pipeline
+
+        return pipeline.run(settings, run_dir=run_dir, progress=listener)
+
+
+def _finish(outcome: Outcome, *, as_json: bool) -> None:
+    """Print how the run ended; a refusal leaves with code 3."""
+    if as_json:
+        typer.echo(json.dumps(_summary(outcome.folder)))
+    else:
+        _print_run(outcome.folder)
+    if not outcome.decision.passed:
+        _say(f"look at it: synthgen show {_short(outcome.folder.root)}")
+        raise typer.Exit(GateRefused.exit_code)
+
+
+def _summary(folder: RunFolder) -> dict[str, Any]:
+    """Return what a machine wants to know about a run."""
+    from dataclasses import asdict
+
+    decision = folder.decision
+    exported = folder.manifest if folder.manifest_path.exists() else None
+    return {
+        "run": str(folder.root),
+        "passed": decision.passed,
+        "rules": [asdict(rule) for rule in decision.rules],
+        "report": str(folder.html_path),
+        "synthetic": str(folder.synthetic_path),
+        "manifest": None if exported is None else asdict(exported),
+    }
+
+
+def _print_run(folder: RunFolder) -> None:
+    decision = folder.decision
+    verdict = "passed" if decision.passed else "REFUSED; nothing was exported"
+    typer.echo(f"gate: {verdict}")
+    for rule in decision.rules:
+        mark = "waived" if rule.waived else "ok" if rule.passed else "FAILED"
+        typer.echo(f"  {mark:<6}  {rule.name:<21} {rule.reason}")
+    typer.echo(f"run:        {_short(folder.root)}")
+    typer.echo(f"report:     {_short(folder.html_path)}")
+    if folder.manifest_path.exists():
+        typer.echo(f"exported:   {_short(Path(folder.config.to))}")
+    else:
+        typer.echo(f"quarantine: {_short(folder.synthetic_path)}")
+
+
+def _print_plan(settings: RunConfig, run_dir: Path | None, *, as_json: bool) -> None:
+    from synthgen import pipeline
+
+    plan = pipeline.plan(settings, run_dir)
+    if as_json:
+        typer.echo(json.dumps(plan))
+        return
+    schema = "inferred" if plan["inferred"] else settings.schema_path
+    typer.echo(f"input:       {plan['rows_in']:,} rows of table '{plan['table']}'")
+    typer.echo(f"schema:      {schema}")
+    for kind, names in plan["modelled"].items():
+        typer.echo(f"{kind + ':':<13}{', '.join(names)}")
+    typer.echo(f"regenerated: {', '.join(plan['regenerated']) or 'nothing'}")
+    typer.echo(f"target:      {plan['target'] or 'none: utility is not judged'}")
+    typer.echo(f"would write: {plan['rows']:,} rows to {settings.to}")
+    typer.echo(f"run folder:  {plan['run_dir']}")
+    for note in plan["notes"]:
+        typer.echo(f"note: {note}")
+
+
+def _short(path: Path) -> str:
+    """Return `path` relative to the working directory if it lies below it."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

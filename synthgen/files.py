@@ -1,0 +1,94 @@
+"""Files that are whole or absent: staged, synced, renamed, and held by one process at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from synthgen.errors import ConfigError, TargetBusy
+
+
+@contextmanager
+def staged(path: Path, *, mode: int | None = None) -> Iterator[Path]:
+    """Yield a hidden sibling of `path` to write; when the block ends well, sync and rename it.
+
+    What is staged may be a file or a flat folder (which replaces a folder). A block that fails
+    leaves nothing behind. `mode` is given before the rename; None keeps what the umask says.
+    """
+    temporary = path.with_name(f".{secrets.token_hex(4)}-{path.name}")
+    try:
+        yield temporary
+        if mode is not None:
+            temporary.chmod(mode)
+        sync(temporary)
+        if path.is_dir():
+            shutil.rmtree(path)
+        temporary.replace(path)
+        sync(path.parent)
+    finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary)
+        else:
+            temporary.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Force a file, or a folder and the files directly in it, to the disk."""
+    inside = [p for p in path.iterdir() if p.is_file()] if path.is_dir() else []
+    for item in [*inside, path]:
+        handle = os.open(item, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, read in blocks."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def reserve(path: Path) -> Iterator[None]:
+    """Hold `path` for this process alone; the lock file beside it goes away at the end.
+
+    Raises
+    ------
+    TargetBusy
+        If another process (or another block of this one) holds it.
+    ConfigError
+        If no lock file can be made beside it.
+    """
+    lock = path.with_name(f".{path.name}.lock")
+    try:
+        handle = _lock(lock, path)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror}") from None
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def _lock(lock: Path, path: Path) -> int:
+    while True:
+        handle = os.open(lock, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # the holder before us may have removed the file between our open and our lock
+            if lock.exists() and lock.stat().st_ino == os.fstat(handle).st_ino:
+                return handle
+        except BlockingIOError:
+            os.close(handle)
+            raise TargetBusy(
+                f"{path} is held by another run; wait for it, or name another target"
+            ) from None
+        os.close(handle)

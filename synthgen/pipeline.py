@@ -1,0 +1,480 @@
+"""The stages of a run in plain Python.
+
+Each stage takes a `RunFolder`, reads what the stage before wrote, writes its own files atomically
+and returns a `Receipt`: path, digest and rows, never data. `run` composes them; so does the Prefect
+flow in `flows/synthesize.py`.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+import secrets
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from synthgen.config import RunConfig
+from synthgen.errors import ConfigError, DataError, GateRefused, StageError, SynthgenError, boundary
+from synthgen.export import Manifest, check_place, check_space, check_target
+from synthgen.export import export as write_export
+from synthgen.files import reserve, sha256, staged
+from synthgen.rng import derive, fresh_seed
+from synthgen.run_folder import Listener, Receipt, RunFolder, listening, now, tell
+from synthgen.schema import TableSchema
+from synthgen.table import RealTable, SyntheticTable, fingerprint, read_frame, split
+
+if TYPE_CHECKING:
+    from synthgen.checks.check import Measurement
+    from synthgen.checks.gate import Decision
+    from synthgen.synthesizer import Synthesizer
+
+#: Fewer rows cannot be split, learnt and judged.
+MIN_ROWS = 50
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: passed and exported, or refused with the table left in quarantine."""
+
+    folder: RunFolder
+    decision: Decision
+    manifest: Manifest | None
+
+
+def run(
+    config: RunConfig, *, run_dir: str | Path | None = None, progress: Listener | None = None
+) -> Outcome:
+    """Read, learn, draw, judge; export if the gate passes.
+
+    Parameters
+    ----------
+    config : RunConfig
+        With `data`, `to` and `rows`.
+    run_dir : str or Path, optional
+        The run folder, absent or empty; default ``runs/<time>-<random>``.
+    progress : callable, optional
+        Gets each event (see `listening`).
+
+    Raises
+    ------
+    SynthgenError
+        Of the stage that failed. An input that cannot be used leaves nothing behind.
+    """
+    with listening(progress), reserved(config):
+        folder = prepare(config, run_dir)
+        with folder.held():
+            with discarding_unless_read(folder):
+                ingest(folder)
+            train(folder)
+            generate(folder)
+            validate(folder)
+            decision = folder.decision
+            if decision.passed:
+                export(folder)
+    return Outcome(folder, decision, folder.manifest if decision.passed else None)
+
+
+@contextmanager
+def reserved(config: RunConfig) -> Iterator[None]:
+    """Check the target of `config` before any work is done, and hold it until the end."""
+    if not config.data:
+        raise ConfigError("no input: give --data, or 'data' in the configuration")
+    if not config.to:
+        raise ConfigError("no target: give --to, or 'to' in the configuration")
+    path = check_target(Path(config.to).absolute(), overwrite=config.overwrite)
+    with reserve(path):
+        yield
+
+
+def prepare(config: RunConfig, run_dir: str | Path | None = None) -> RunFolder:
+    """Make the run folder for `config`, with absolute paths and a seed."""
+    paths = {
+        key: str(Path(value).absolute())
+        for key in ("data", "schema_path", "to")
+        if (value := getattr(config, key)) and "://" not in value
+    }
+    seed = fresh_seed() if config.seed is None else config.seed
+    return RunFolder.create(new_run_dir(run_dir), config.model_copy(update={**paths, "seed": seed}))
+
+
+def new_run_dir(run_dir: str | Path | None = None) -> Path:
+    """Return the absolute path of `run_dir`, or of a new folder under ``runs/``."""
+    name = f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    return (Path("runs") / name if run_dir is None else Path(run_dir)).absolute()
+
+
+def plan(config: RunConfig, run_dir: str | Path | None = None) -> dict[str, Any]:
+    """Return what a run would do, after reading the whole input; write nothing.
+
+    Raises what `run` would raise about target and input.
+    """
+    with reserved(config), boundary("plan"):
+        table, inferred = read_input(config)
+    schema = table.schema
+    kinds = {c.kind: [d.name for d in schema.modelled if d.kind == c.kind] for c in schema.modelled}
+    return {
+        "table": schema.name,
+        "rows_in": len(table),
+        "inferred": inferred,
+        "modelled": kinds,
+        "regenerated": [c.name for c in schema.columns if c.is_regenerated],
+        "target": None if schema.target is None else schema.target.name,
+        "rows": config.rows,
+        "run_dir": str(new_run_dir(run_dir)),
+        "notes": list(_notes(table, config, inferred=inferred)),
+    }
+
+
+@contextmanager
+def discarding_unless_read(folder: RunFolder) -> Iterator[None]:
+    """Remove the new run folder if its input turns out to be unusable."""
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(folder.root)
+        runs = folder.root.parent
+        if runs.name == "runs" and not any(runs.iterdir()):
+            runs.rmdir()
+        raise
+
+
+# --- stages -------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _stage(folder: RunFolder, name: str) -> Iterator[None]:
+    """Log start and end; let nothing through the boundary that could quote data."""
+    start = time.monotonic()
+    folder.log(stage=name, event="start")
+    try:
+        with boundary(name):
+            yield
+    except SynthgenError as error:
+        folder.log(stage=name, event="failed", error=type(error).__name__)
+        raise
+    folder.log(stage=name, event="done", seconds=round(time.monotonic() - start, 2))
+
+
+def ingest(folder: RunFolder) -> Receipt:
+    """Read the input by its schema (or an inferred one), refuse what breaks it, split the rest."""
+    with _stage(folder, "ingest"):
+        from synthgen.checks.expectations import check_frames
+
+        config = folder.config
+        table, inferred = read_input(config)
+        check_space(Path(config.to), rows=config.rows, columns=len(table.schema.columns))
+        for note in _notes(table, config, inferred=inferred):
+            folder.log(stage="ingest", event="note", text=note)
+        measured = check_frames([table.data], table.schema, name="input")
+        halves = split(table, holdout=config.split.holdout, seed=seed_of(config))
+        folder.write(folder.schema_path, table.schema.to_toml())
+        folder.write(folder.input_path, json.dumps([asdict(m) for m in measured]))
+        folder.write_table(folder.holdout_path, halves.holdout)
+        folder.write_table(folder.train_path, halves.train)
+        return folder.receipt("ingest", folder.train_path, len(halves.train))
+
+
+def train(folder: RunFolder) -> Receipt:
+    """Fit the synthesizer on the train half; keep its bundle."""
+    with _stage(folder, "train"):
+        from synthgen.synthesizer import Synthesizer
+
+        config, schema = folder.config, folder.schema
+        real, holdout = _real(folder.train_path, schema), _real(folder.holdout_path, schema)
+        folder.training_path.unlink(missing_ok=True)
+        fitted = Synthesizer.fit(
+            real,
+            holdout=holdout,
+            config=config,
+            seed=seed_of(config),
+            device=config.device,
+            log=lambda step: folder.log_step(step),
+        )
+        save_bundle(fitted, folder.bundle_path)
+        return folder.receipt("train", folder.bundle_path / "bundle.json", len(real))
+
+
+def generate(folder: RunFolder) -> Receipt:
+    """Draw the rows from the bundle alone and keep them in quarantine."""
+    with _stage(folder, "generate"):
+        from synthgen.synthesizer import Synthesizer
+
+        config = folder.config
+        folder.require(folder.bundle_path, "train")
+        fitted = Synthesizer.load(folder.bundle_path, device=config.device)
+        table = fitted.sample(config.rows, seed=seed_of(config))
+        draw = {
+            "synthesizer": table.synthesizer,
+            "seed": table.seed,
+            "device": str(fitted.device),
+            "versions": versions("torch", "numpy"),
+        }
+        folder.write_table(folder.synthetic_path, table)
+        folder.write(folder.draw_path, json.dumps(draw))
+        return folder.receipt("generate", folder.synthetic_path, len(table))
+
+
+def validate(folder: RunFolder) -> Receipt:
+    """Judge the synthetic table against both halves; write report and decision."""
+    with _stage(folder, "validate"):
+        from synthgen.checks.check import Evidence
+        from synthgen.checks.expectations import check_file
+        from synthgen.checks.gate import decide, judge
+        from synthgen.report import render
+
+        config, schema = folder.config, folder.schema
+        folder.decision_path.unlink(missing_ok=True)  # a crash below must not leave an old yes
+        table = synthetic_table(folder)
+        evidence = Evidence(
+            schema,
+            _real(folder.train_path, schema).data,
+            _real(folder.holdout_path, schema).data,
+            table.data,
+            seed=derive(seed_of(config), "validate") % 2**31,
+        )
+        output = check_file(folder.synthetic_path, schema, name="output")
+        report = judge(evidence, extra=(*folder.input, *output))
+        decision = decide(report, config.gate, fingerprint=fingerprint(table.data))
+        html = render(
+            report,
+            decision,
+            evidence,
+            training=folder.training,
+            provenance=provenance(folder),
+        )
+        folder.write(folder.report_path, report.to_json())
+        folder.write(folder.html_path, html)
+        folder.write(folder.decision_path, decision.to_json())
+        folder.log(stage="validate", event="note", passed=decision.passed)
+        return folder.receipt("validate", folder.decision_path, len(table))
+
+
+def export(
+    folder: RunFolder, *, to: str | Path | None = None, overwrite: bool | None = None
+) -> Receipt:
+    """Write the synthetic table to the target (or `to`), with its manifest, if its decision passed.
+
+    Raises
+    ------
+    GateRefused
+        Naming each rule that refused it.
+    """
+    with _stage(folder, "export"):
+        config, decision = folder.config, folder.decision
+        if not decision.passed:
+            raise GateRefused(refusal(decision))
+        target = Path(config.to if to is None else to).absolute()
+        manifest = write_export(
+            synthetic_table(folder),
+            decision,
+            target,
+            manifest=provenance(folder),
+            overwrite=config.overwrite if overwrite is None else overwrite,
+        )
+        folder.write(folder.manifest_path, manifest.to_json())
+        return Receipt("export", str(target), manifest.sha256, manifest.rows)
+
+
+def export_to(folder: RunFolder, to: str | Path, *, overwrite: bool = False) -> Manifest:
+    """Export an earlier run to another target, by the decision that it has."""
+    with folder.held(), reserve(check_target(Path(to).absolute(), overwrite=overwrite)):
+        export(folder, to=to, overwrite=overwrite)
+    return folder.manifest
+
+
+# --- parts that stages share ---------------------------------------------------------------------
+
+
+def read_input(config: RunConfig) -> tuple[RealTable, bool]:
+    """Read the whole input by its schema; returns the table, and whether the schema was inferred.
+
+    Raises
+    ------
+    DataError
+        Listing all violations, or saying that the rows cannot be learnt from.
+    """
+    from synthgen.conform import conform, refuse_unmodelled
+    from synthgen.infer import infer
+    from synthgen.sources import open_source
+
+    if config.schema_path is None:
+        schema = infer(open_source(config.data))
+    else:
+        schema = TableSchema.load(config.schema_path)
+    if config.target is not None:
+        schema = schema.with_target(config.target)
+    refuse_unmodelled(schema)
+    table = conform(open_source(config.data, schema).batches(), schema)
+    _refuse_unlearnable(table)
+    return table, config.schema_path is None
+
+
+def _refuse_unlearnable(table: RealTable) -> None:
+    if len(table) < MIN_ROWS:
+        raise DataError(f"the input has {len(table)} rows; at least {MIN_ROWS} are needed")
+    if not table.schema.modelled:
+        raise DataError("no column is left to learn: all of them are ids, PII or free text")
+    target = table.schema.target
+    if target is not None and table.data[target.name].nunique() < 2:
+        raise DataError(
+            f"column '{target.name}': a target needs at least two different values; "
+            "choose another target"
+        )
+
+
+def _notes(table: RealTable, config: RunConfig, *, inferred: bool) -> Iterator[str]:
+    if inferred:
+        yield "no schema was given: one was inferred and written to schema.toml; read its comments"
+    smallest = min(round(len(table) * config.split.holdout), config.rows)
+    if smallest < config.gate.min_privacy_rows:
+        yield (
+            f"holdout or output will have about {smallest} rows and the gate asks for "
+            f"{config.gate.min_privacy_rows}: expect a refusal"
+        )
+
+
+def _real(path: Path, schema: TableSchema) -> RealTable:
+    return RealTable(schema, read_frame(path, schema))
+
+
+def save_bundle(fitted: Synthesizer, path: Path) -> None:
+    """Write the bundle folder whole or not at all, readable by its owner only."""
+    with staged(path, mode=0o700) as temporary:
+        fitted.save(temporary)
+        for file in temporary.iterdir():
+            file.chmod(0o600)
+
+
+def synthetic_table(folder: RunFolder) -> SyntheticTable:
+    """Return the table that waits in quarantine."""
+    folder.require(folder.synthetic_path, "generate")
+    schema, draw = folder.schema, folder.draw
+    frame = read_frame(folder.synthetic_path, schema)
+    return SyntheticTable(schema, frame, synthesizer=draw["synthesizer"], seed=draw["seed"])
+
+
+def verify(receipt: Receipt) -> None:
+    """Raise StageError unless the file of `receipt` is still the one that its stage wrote."""
+    path = Path(receipt.path)
+    if not path.is_file() or sha256(path) != receipt.sha256:
+        raise StageError(f"what stage '{receipt.stage}' wrote has changed since; run it again")
+
+
+def refusal(decision: Decision) -> str:
+    """Return the sentence and the list that say why `decision` is a no."""
+    rules = [f"  - {rule.name}: {rule.reason}" for rule in decision.failing]
+    return "\n".join(["the gate refused the synthetic table; nothing was exported", *rules])
+
+
+def provenance(folder: RunFolder) -> dict[str, Any]:
+    """Return what a manifest and a report say about how the table came to be: no cell, no path."""
+    draw, config = folder.draw, folder.config
+    return {
+        "run": folder.root.name,
+        "created": now(),
+        "seed": config.seed,
+        "device": draw["device"],
+        "synthesizer": draw["synthesizer"],
+        "config": config.model_dump(include={"split", "encode", "train", "sample", "gate"}),
+        "versions": draw["versions"] | versions("synthgen", "pandas", "pyarrow"),
+    }
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Return the installed version of each package, and of Python."""
+    return {
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in packages},
+    }
+
+
+def seed_of(config: RunConfig) -> int:
+    """Return the seed of a stored configuration, which always has one."""
+    if config.seed is None:
+        raise ConfigError("the run folder's config.toml has no seed")
+    return config.seed
+
+
+# --- without a run folder ------------------------------------------------------------------------
+
+STRUCTURE_ONLY = (
+    "Only schema and structure were checked: a bundle has no holdout to judge fidelity or privacy "
+    "by. There is no formal (differential) privacy guarantee."
+)
+
+
+def train_bundle(config: RunConfig, *, progress: Listener | None = None) -> None:
+    """Fit on the input of `config` and write nothing but the bundle, to the folder `config.to`."""
+    target = check_place(Path(config.to).absolute(), overwrite=config.overwrite)
+    seed = fresh_seed() if config.seed is None else config.seed
+    with listening(progress), reserve(target), boundary("train"):
+        from synthgen.synthesizer import Synthesizer
+
+        table, _ = read_input(config)
+        halves = split(table, holdout=config.split.holdout, seed=seed)
+        fitted = Synthesizer.fit(
+            halves.train,
+            holdout=halves.holdout,
+            config=config,
+            seed=seed,
+            device=config.device,
+            log=lambda step: tell({"event": "step", **step}),
+        )
+        save_bundle(fitted, target)
+
+
+def sample_bundle(
+    bundle: Path,
+    target: Path,
+    *,
+    rows: int,
+    seed: int,
+    where: Sequence[str] = (),
+    device: str = "auto",
+    overwrite: bool = False,
+) -> Manifest:
+    """Draw `rows` from a bare bundle into `target`; only schema and structure can be checked.
+
+    Raises
+    ------
+    GateRefused
+        If the rows break the schema.
+    """
+    check_target(target, overwrite=overwrite)
+    with reserve(target), boundary("sample"):
+        from synthgen.checks.expectations import check_frames
+        from synthgen.synthesizer import Synthesizer
+
+        table = Synthesizer.load(bundle, device=device).sample(rows, seed=seed, where=where)
+        measured = check_frames([table.data], table.schema, name="output")
+        decision = _structure_decision(measured, fingerprint(table.data))
+        if not decision.passed:
+            raise GateRefused(refusal(decision))
+        facts = {"conditions": len(where), "versions": versions("synthgen", "torch", "numpy")}
+        return write_export(
+            table, decision, target, manifest=facts, overwrite=overwrite, privacy=STRUCTURE_ONLY
+        )
+
+
+def _structure_decision(measured: Sequence[Measurement], of: str) -> Decision:
+    """Return a decision about the schema alone: every rule was checked and is kept."""
+    from synthgen.checks.gate import Decision, RuleResult
+
+    rules = tuple(
+        RuleResult(
+            m.name,
+            m.status == "measured" and m.value == 0,
+            value=m.value,
+            threshold=0.0,
+            reason=m.note or f"{m.value} {m.unit} break the rule",
+        )
+        for m in measured
+    )
+    return Decision(all(rule.passed for rule in rules), rules, of)

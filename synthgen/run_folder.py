@@ -1,0 +1,277 @@
+"""The run folder: where each stage leaves its files, and the log that it keeps."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from synthgen.checks.check import Measurement, Report
+from synthgen.checks.gate import Decision
+from synthgen.config import RunConfig
+from synthgen.errors import ConfigError, TargetExists
+from synthgen.export import Manifest
+from synthgen.files import reserve, sha256, staged
+from synthgen.schema import TableSchema
+from synthgen.table import RealTable, SyntheticTable, write_table
+
+Event = dict[str, Any]
+Listener = Callable[[Event], None]
+
+_listener: ContextVar[Listener | None] = ContextVar("synthgen_listener", default=None)
+
+
+@contextmanager
+def listening(listener: Listener | None) -> Iterator[None]:
+    """Send the events of the stages run inside to `listener`: names and numbers, no cells.
+
+    An event has a ``stage`` and an ``event`` (``start``, ``done``, ``failed``, ``note`` or
+    ``step``); steps of training add ``step``, ``steps`` and ``loss``.
+    """
+    token = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What a stage hands on: where its main file is, what is in it by digest, and how many rows."""
+
+    stage: str
+    path: str
+    sha256: str
+    rows: int
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One run on disk. Every folder has mode 0700, every file 0600.
+
+    Attributes
+    ----------
+    root : Path
+        ``config.toml``, ``schema.toml``, ``log.jsonl``, ``report.json``, ``report.html``,
+        ``decision.json``, ``manifest.json``; and ``private/`` with what must not leave: the split,
+        the bundle, the training log, and the synthetic table before the gate.
+    """
+
+    root: Path
+
+    @property
+    def config_path(self) -> Path:
+        """The configuration, every path absolute and the seed filled in."""
+        return self.root / "config.toml"
+
+    @property
+    def schema_path(self) -> Path:
+        """The schema that the run used, given or inferred."""
+        return self.root / "schema.toml"
+
+    @property
+    def log_path(self) -> Path:
+        """One JSON object a line: stages, seconds, rows."""
+        return self.root / "log.jsonl"
+
+    @property
+    def report_path(self) -> Path:
+        """All measurements, as JSON."""
+        return self.root / "report.json"
+
+    @property
+    def html_path(self) -> Path:
+        """The report for people."""
+        return self.root / "report.html"
+
+    @property
+    def decision_path(self) -> Path:
+        """The gate's decision."""
+        return self.root / "decision.json"
+
+    @property
+    def manifest_path(self) -> Path:
+        """A copy of the manifest that stands beside the exported file."""
+        return self.root / "manifest.json"
+
+    @property
+    def private(self) -> Path:
+        """What must not leave; mode 0700."""
+        return self.root / "private"
+
+    @property
+    def train_path(self) -> Path:
+        """The real rows that the generator learns from."""
+        return self.private / "train.parquet"
+
+    @property
+    def holdout_path(self) -> Path:
+        """The real rows kept from training."""
+        return self.private / "holdout.parquet"
+
+    @property
+    def input_path(self) -> Path:
+        """Measurements of the input against its schema, as JSON."""
+        return self.private / "input.json"
+
+    @property
+    def bundle_path(self) -> Path:
+        """The synthesizer's bundle."""
+        return self.private / "bundle"
+
+    @property
+    def training_path(self) -> Path:
+        """One JSON object a logged training step."""
+        return self.private / "training.jsonl"
+
+    @property
+    def draw_path(self) -> Path:
+        """Which bundle drew the synthetic table, with which seed, where."""
+        return self.private / "draw.json"
+
+    @property
+    def synthetic_path(self) -> Path:
+        """The synthetic table, whether or not the gate passes it."""
+        return self.private / "synthetic.parquet"
+
+    @classmethod
+    def create(cls, root: Path, config: RunConfig) -> RunFolder:
+        """Make the folder and write `config` into it.
+
+        Raises
+        ------
+        TargetExists
+            If `root` is there and not an empty folder.
+        ConfigError
+            If it cannot be made.
+        """
+        folder = cls(root)
+        if root.exists() and (not root.is_dir() or any(root.iterdir())):
+            raise TargetExists(f"run folder {root} is there already; name another")
+        try:
+            root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            root.chmod(0o700)
+            folder.private.mkdir(mode=0o700)
+            folder.write(folder.config_path, config.to_toml())
+        except OSError as error:
+            raise ConfigError(f"cannot make run folder {root}: {error.strerror}") from None
+        return folder
+
+    @classmethod
+    def open(cls, root: str | Path) -> RunFolder:
+        """Return the folder of an earlier run; ConfigError if `root` is none."""
+        folder = cls(Path(root).absolute())
+        if not folder.config_path.is_file():
+            raise ConfigError(f"{root} is not a run folder: it has no config.toml")
+        return folder
+
+    @property
+    def config(self) -> RunConfig:
+        """The stored configuration."""
+        return RunConfig.load(self.config_path)
+
+    @property
+    def schema(self) -> TableSchema:
+        """The stored schema."""
+        self.require(self.schema_path, "ingest")
+        return TableSchema.load(self.schema_path)
+
+    @property
+    def decision(self) -> Decision:
+        """The stored decision."""
+        self.require(self.decision_path, "validate")
+        return Decision.from_json(self.decision_path.read_text(encoding="utf-8"))
+
+    @property
+    def manifest(self) -> Manifest:
+        """The manifest of what was exported."""
+        self.require(self.manifest_path, "export")
+        return Manifest.from_json(self.manifest_path.read_text(encoding="utf-8"))
+
+    @property
+    def draw(self) -> dict[str, Any]:
+        """Synthesizer, seed, device and versions of the draw."""
+        self.require(self.draw_path, "generate")
+        return dict(json.loads(self.draw_path.read_text(encoding="utf-8")))
+
+    @property
+    def input(self) -> tuple[Measurement, ...]:
+        """The measurements of the input against its schema."""
+        self.require(self.input_path, "ingest")
+        stored = json.loads(self.input_path.read_text(encoding="utf-8"))
+        return tuple(Measurement(**m) for m in stored)
+
+    @property
+    def training(self) -> list[Event]:
+        """The logged steps of training."""
+        if not self.training_path.exists():
+            return []
+        lines = self.training_path.read_text(encoding="utf-8").splitlines()
+        return [json.loads(line) for line in lines]
+
+    @property
+    def report(self) -> Report:
+        """The stored report."""
+        self.require(self.report_path, "validate")
+        return Report.from_json(self.report_path.read_text(encoding="utf-8"))
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the run folder for this process alone; TargetBusy if another one has it."""
+        with reserve(self.private / "run"):
+            yield
+
+    def require(self, path: Path, stage: str) -> None:
+        """Raise ConfigError, naming the `stage` that writes it, if `path` is not there."""
+        if not path.exists():
+            raise ConfigError(
+                f"run folder {self.root} has no {path.name}: stage '{stage}' not done"
+            )
+
+    def write(self, path: Path, text: str) -> None:
+        """Write `text` atomically with mode 0600."""
+        with staged(path, mode=0o600) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+    def write_table(self, path: Path, table: RealTable | SyntheticTable) -> None:
+        """Write `table` as Parquet, atomically, with mode 0600."""
+        with staged(path, mode=0o600) as temporary:
+            write_table(temporary, table)
+
+    def log(self, **event: Any) -> None:
+        """Append `event` to the log and tell the listener."""
+        _append(self.log_path, {"time": now(), **event})
+        tell(event)
+
+    def log_step(self, step: Event) -> None:
+        """Append one step of training to the private training log and tell the listener."""
+        _append(self.training_path, step)
+        tell({"event": "step", **step})
+
+    def receipt(self, stage: str, path: Path, rows: int) -> Receipt:
+        """Return the receipt of `stage`, whose main file is `path`."""
+        return Receipt(stage, str(path), sha256(path), rows)
+
+
+def tell(event: Event) -> None:
+    """Hand `event` to the listener, if there is one."""
+    listener = _listener.get()
+    if listener is not None:
+        listener(event)
+
+
+def now() -> str:
+    """Return the time in UTC, ISO 8601 to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _append(path: Path, event: Event) -> None:
+    handle = os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(json.dumps(event) + "\n")
