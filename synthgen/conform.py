@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,8 +28,14 @@ _ISO = r"^\d{4}-?\d\d-?\d\d([T ]\d\d(:?\d\d(:?\d\d([.,]\d+)?)?)? ?(Z|[+-]\d\d(:?
 _OFFSET = r"[T ]\d\d.*(Z|[+-]\d\d(:?\d\d)?)$"
 _UNITS = {"day": "D", "hour": "h", "minute": "min", "second": "s", "microsecond": "us"}
 
-# (rule, remedy) -> number of cells
-_Broken = Counter[tuple[str, str]]
+
+class Broken(Counter[tuple[str, str]]):
+    """From (rule, remedy) to the number of cells that break the rule; zeros are not kept."""
+
+    def note(self, count: int, rule: str, remedy: str) -> None:
+        """Add `count` cells."""
+        if count:
+            self[rule, remedy] += int(count)
 
 
 def conform(batches: Iterable[pa.RecordBatch], schema: TableSchema) -> RealTable:
@@ -77,7 +84,7 @@ class _ColumnReading:
 
     column: Column
     keep: bool
-    broken: _Broken = field(default_factory=Counter)
+    broken: Broken = field(default_factory=Broken)
     kept: list[pa.Array] = field(default_factory=list)
 
     def add(self, array: pa.Array, schema: TableSchema) -> None:
@@ -95,10 +102,11 @@ class _ColumnReading:
         """Check the one rule that needs all rows."""
         if self._must_be_unique and self.kept:
             values = pa.chunked_array(self.kept).drop_null()
-            repeated = len(values) - len(values.unique())
-            if repeated:
-                remedy = 'an id names one row; use role = "entity" if rows share it'
-                self.broken["repeat a value of another row", remedy] += repeated
+            self.broken.note(
+                len(values) - len(values.unique()),
+                "repeat a value of another row",
+                'an id names one row; use role = "entity" if rows share it',
+            )
 
 
 @dataclass
@@ -163,7 +171,7 @@ def _read(batches: Iterable[pa.RecordBatch], schema: TableSchema, *, keep: bool)
 # --- one column -----------------------------------------------------------------------------------
 
 
-def read_column(array: pa.Array, column: Column, schema: TableSchema) -> tuple[pa.Array, _Broken]:
+def read_column(array: pa.Array, column: Column, schema: TableSchema) -> tuple[pa.Array, Broken]:
     """Return the canonical Arrow array of `array`, and how many cells break which rule.
 
     Parameters
@@ -179,33 +187,28 @@ def read_column(array: pa.Array, column: Column, schema: TableSchema) -> tuple[p
     values : Array, (N,)
         float64, bool, timestamp[us] (with the column's zone) or string; null where missing or
         where the cell breaks a rule of its type.
-    broken : Counter
-        From (rule, remedy) to the number of cells.
+    broken : Broken
     """
-    broken: _Broken = Counter()
+    broken = Broken()
     plain = plain_array(array)
     if plain is None:
-        remedy = "write one value a cell: a number, text, boolean or time"
-        broken[f"hold a value of type {array.type.__class__.__name__}", remedy] = len(array)
+        broken.note(len(array), "do not hold one value a cell", "flatten or drop the column")
         return pa.nulls(len(array), _arrow_type(column)), broken
     cells = blank_missing(plain, column, schema)
-    n_null = cells.null_count
-    if n_null and not column.nullable:
-        broken[
-            "are missing, but the column is not nullable", "set nullable = true or fill them"
-        ] += n_null
+    if not column.nullable:
+        rule = "are missing, but the column is not nullable"
+        broken.note(cells.null_count, rule, "set nullable = true or fill them")
     return _READERS[column.kind](cells, column, broken), broken
 
 
 def _arrow_type(column: Column) -> pa.DataType:
-    types = {"numeric": pa.float64(), "boolean": pa.bool_()}
     if column.kind == "datetime":
         return pa.timestamp("us", column.timezone)
-    return types.get(column.kind, pa.string())
+    return {"numeric": pa.float64(), "boolean": pa.bool_()}.get(column.kind, pa.string())
 
 
 def plain_array(array: pa.Array) -> pa.Array | None:
-    """Return `array` as one of string, bool, a number or a timestamp; None for nested types."""
+    """Return `array` as string, bool, a number or a timestamp; None if its type is none of them."""
     t = array.type
     if pa.types.is_dictionary(t):
         return plain_array(array.cast(t.value_type))
@@ -227,26 +230,27 @@ def blank_missing(cells: pa.Array, column: Column, schema: TableSchema) -> pa.Ar
     tokens = (*schema.missing, *column.missing)
     if pa.types.is_string(cells.type):
         texts = pc.utf8_trim_whitespace(cells) if schema.strip else cells
-        absent = pc.is_in(texts, value_set=pa.array(["", *tokens], pa.string()))
-        return pc.if_else(absent, pa.scalar(None, pa.string()), texts)
+        return _drop(texts, pc.is_in(texts, value_set=pa.array(["", *tokens], pa.string())))
     if pa.types.is_floating(cells.type):
-        cells = pc.if_else(pc.is_nan(cells), pa.scalar(None, cells.type), cells)
-    numbers = [float(t) for t in tokens if NUMBER.fullmatch(t)]
-    if numbers and (pa.types.is_integer(cells.type) or pa.types.is_floating(cells.type)):
-        absent = pc.is_in(cells.cast(pa.float64(), safe=False), value_set=pa.array(numbers))
-        cells = pc.if_else(absent, pa.scalar(None, cells.type), cells)
+        cells = _drop(cells, pc.is_nan(cells))
+    numbers = pa.array([float(t) for t in tokens if NUMBER.fullmatch(t)], pa.float64())
+    if len(numbers) and (pa.types.is_integer(cells.type) or pa.types.is_floating(cells.type)):
+        cells = _drop(cells, pc.is_in(cells.cast(pa.float64(), safe=False), value_set=numbers))
     return cells
 
 
-def _drop(values: pa.Array, bad: np.ndarray) -> pa.Array:
+def _drop(values: pa.Array, bad: pa.Array) -> pa.Array:
     """Return `values` with null where `bad`."""
-    if not bad.any():
-        return values
-    return pc.if_else(pa.array(bad), pa.scalar(None, values.type), values)
+    return pc.if_else(pc.fill_null(bad, False), pa.scalar(None, values.type), values)
 
 
-def _valid(array: pa.Array) -> np.ndarray:
-    return array.is_valid().to_numpy(zero_copy_only=False)
+def _mask(flags: pa.Array) -> np.ndarray:
+    """Return boolean `flags` as numpy; null counts as false."""
+    return np.asarray(pc.fill_null(flags, False).to_numpy(zero_copy_only=False), dtype=bool)
+
+
+def _n_present(cells: pa.Array) -> int:
+    return len(cells) - int(cells.null_count)
 
 
 # numeric
@@ -259,35 +263,28 @@ def parse_numbers(texts: pa.Array) -> pa.Array:
     """
     try:
         numbers = texts.cast(pa.float64())
-    except pa.ArrowInvalid:
-        numbers = pa.array(
-            [
-                float(t) if t is not None and NUMBER.fullmatch(t) else None
-                for t in texts.to_pylist()
-            ],
-            pa.float64(),
-        )
-    finite = pc.fill_null(pc.is_finite(numbers), False)
-    return pc.if_else(finite, numbers, pa.scalar(None, pa.float64()))
+    except pa.ArrowInvalid:  # some text is no number: one by one
+        cells = texts.to_pylist()
+        parsed = [float(t) if t is not None and NUMBER.fullmatch(t) else None for t in cells]
+        numbers = pa.array(parsed, pa.float64())
+    return _drop(numbers, pc.invert(pc.is_finite(numbers)))
 
 
-def _read_numeric(cells: pa.Array, column: Column, broken: _Broken) -> pa.Array:
-    if pa.types.is_timestamp(cells.type):
-        broken["are times, not numbers", 'use kind = "datetime"'] += len(cells) - cells.null_count
+def _read_numeric(cells: pa.Array, column: Column, broken: Broken) -> pa.Array:
+    if pa.types.is_timestamp(cells.type) or pa.types.is_boolean(cells.type):
+        broken.note(_n_present(cells), "are not numbers", "use the kind that the values have")
         return pa.nulls(len(cells), pa.float64())
     numbers = parse_numbers(cells) if pa.types.is_string(cells.type) else _typed_numbers(cells)
-    lost = numbers.null_count - cells.null_count
-    if lost:
-        broken[
-            "are not finite numbers",
-            'correct them, list the text in missing, or use kind = "categorical"',
-        ] += lost
-    valid = _valid(numbers)
-    values = pc.fill_null(numbers, 0.0).to_numpy(zero_copy_only=False) + 0.0  # -0.0 becomes 0.0
-    _check_whole(cells, values, valid, column, broken)
-    _check_decimals(values, valid, column, broken)
-    _check_bounds(values, valid, column, broken)
-    return pa.array(values, mask=~valid)
+    broken.note(
+        numbers.null_count - cells.null_count,
+        "are not finite numbers",
+        'correct them, list the text in missing, or use kind = "categorical"',
+    )
+    values = pc.fill_null(numbers, np.nan).to_numpy(zero_copy_only=False) + 0.0  # no -0.0
+    _check_large(cells, values, column, broken)
+    _check_decimals(values, column, broken)
+    _check_bounds(values, column.minimum, column.maximum, column, broken)
+    return pa.array(values, from_pandas=True)
 
 
 def _typed_numbers(cells: pa.Array) -> pa.Array:
@@ -295,96 +292,76 @@ def _typed_numbers(cells: pa.Array) -> pa.Array:
         # By its shortest text, so that 47.7658 stays 47.7658 and is not 47.76580047607422.
         cells = cells.cast(pa.string())
     numbers = cells.cast(pa.float64(), safe=False)
-    return pc.if_else(pc.is_finite(numbers), numbers, pa.scalar(None, pa.float64()))
+    return _drop(numbers, pc.invert(pc.is_finite(numbers)))
 
 
-def _check_whole(
-    cells: pa.Array, values: np.ndarray, valid: np.ndarray, column: Column, broken: _Broken
-) -> None:
-    large = valid & (np.abs(values) > MAX_EXACT)
-    if large.any() and column.decimals != 0:
+def _check_large(cells: pa.Array, values: np.ndarray, column: Column, broken: Broken) -> None:
+    large = np.abs(values) > MAX_EXACT
+    if column.decimals != 0 and large.any():  # 1e300 is fine where fractions are
         if pa.types.is_string(cells.type):
-            large &= pc.fill_null(pc.match_substring_regex(cells, _WHOLE), False).to_numpy(
-                zero_copy_only=False
-            )
+            large &= _mask(pc.match_substring_regex(cells, _WHOLE))
         elif pa.types.is_floating(cells.type):
-            large = np.zeros_like(large)
-    if large.any():
-        broken[
-            "are whole numbers beyond 2^53, which do not survive as numbers", 'use kind = "id"'
-        ] += int(large.sum())
+            return
+    rule = "are whole numbers beyond 2^53, which do not survive as numbers"
+    broken.note(large.sum(), rule, 'use kind = "id"')
 
 
-def _check_decimals(values: np.ndarray, valid: np.ndarray, column: Column, broken: _Broken) -> None:
+def _check_decimals(values: np.ndarray, column: Column, broken: Broken) -> None:
     if column.decimals is None:
         return
     exact = np.abs(values) < MAX_EXACT / 10.0**column.decimals
-    finer = valid & exact & (np.round(values, column.decimals) != values)
-    if finer.any():
-        rule = (
-            "are not whole numbers"
-            if column.decimals == 0
-            else f"have more than the declared {column.decimals} decimals"
-        )
-        broken[rule, "raise decimals, or leave it out"] += int(finer.sum())
+    finer = exact & (np.round(values, column.decimals) != values)
+    rule = f"have more than the declared {column.decimals} decimals"
+    if column.decimals == 0:
+        rule = "are not whole numbers"
+    broken.note(finer.sum(), rule, "raise decimals, or leave it out")
 
 
-def _check_bounds(values: np.ndarray, valid: np.ndarray, column: Column, broken: _Broken) -> None:
-    for bound, outside, word in (
-        (column.minimum, np.less, "below the declared minimum"),
-        (column.maximum, np.greater, "above the declared maximum"),
-    ):
-        if bound is not None:
-            count = int((valid & outside(values, float(bound))).sum())
-            if count:
-                broken[f"are {word} {bound}", "correct them or widen the bound"] += count
+def _check_bounds(values: Any, low: Any, high: Any, column: Column, broken: Broken) -> None:
+    """Count numbers or times outside; missing ones compare as false."""
+    remedy = "correct them or widen the bound"
+    if low is not None:
+        broken.note((values < low).sum(), f"are below the minimum {column.minimum}", remedy)
+    if high is not None:
+        broken.note((values > high).sum(), f"are above the maximum {column.maximum}", remedy)
 
 
 # boolean
 
 
-def _read_boolean(cells: pa.Array, column: Column, broken: _Broken) -> pa.Array:
+def _read_boolean(cells: pa.Array, column: Column, broken: Broken) -> pa.Array:
     if pa.types.is_boolean(cells.type):
         return cells
-    if pa.types.is_timestamp(cells.type):
-        texts = pa.array(["time"] * len(cells))
-    else:
-        texts = cells.cast(pa.string())
-    false, true = column.categories or ("false", "true")
+    texts = cells.cast(pa.string())
     if column.categories is None:
         texts = pc.utf8_lower(texts)
-    is_true, is_false = pc.equal(texts, true), pc.equal(texts, false)
-    known = pc.fill_null(pc.or_(is_true, is_false), False)
-    count = len(cells) - cells.null_count - known.true_count
-    if count:
-        broken[
-            "are neither of the two declared texts",
-            'declare categories = [false text, true text], or use kind = "categorical"',
-        ] += count
-    return pc.if_else(known, is_true, pa.scalar(None, pa.bool_()))
+    false, true = column.categories or ("false", "true")
+    known = pc.is_in(texts, value_set=pa.array([false, true]))
+    broken.note(
+        _n_present(cells) - known.true_count,
+        "are neither of the two texts of a boolean",
+        'declare categories = [false text, true text], or use kind = "categorical"',
+    )
+    return _drop(pc.equal(texts, true), pc.invert(known))
 
 
 # categorical, id, text
 
 
-def _read_text(cells: pa.Array, column: Column, broken: _Broken) -> pa.Array:
+def _read_text(cells: pa.Array, column: Column, broken: Broken) -> pa.Array:
     texts = cells.cast(pa.string())
-    if column.kind != "categorical" or column.categories is None:
-        return texts
-    known = pc.is_in(texts, value_set=pa.array(column.categories, pa.string()))
-    unknown = len(texts) - texts.null_count - pc.and_(known, texts.is_valid()).true_count
-    if unknown:
-        broken[
-            f"are none of the {len(column.categories)} declared categories",
-            "add the category, or leave categories out",
-        ] += unknown
+    if column.kind == "categorical" and column.categories is not None:
+        known = pc.is_in(texts, value_set=pa.array(column.categories, pa.string()))
+        rule = f"are none of the {len(column.categories)} declared categories"
+        remedy = "correct them, add the category, or leave categories out"
+        broken.note(_n_present(texts) - known.true_count, rule, remedy)
     return texts
 
 
 # datetime
 
 
-def parse_datetimes(texts: pa.Array, form: str | None, timezone: str | None) -> pd.Series:
+def parse_datetimes(texts: pa.Array, form: str | None, timezone: str | None) -> pd.Series[Any]:
     """Return datetime64[us] (in `timezone`, if any) of `texts`; NaT where one does not parse.
 
     Parameters
@@ -399,12 +376,11 @@ def parse_datetimes(texts: pa.Array, form: str | None, timezone: str | None) -> 
     if form is None:
         # pandas alone would also read "2014" and "2014-05" as whole dates; digits after the
         # microsecond would turn the column into nanoseconds, whose years end in 2262.
-        texts = pc.if_else(pc.match_substring_regex(texts, _ISO), texts, None)
+        texts = _drop(texts, pc.invert(pc.match_substring_regex(texts, _ISO)))
         texts = pc.replace_substring_regex(texts, r"([.,]\d{6})\d+", r"\1")
-        aware = pc.fill_null(pc.match_substring_regex(texts, _OFFSET), False)
+        with_offset = _mask(pc.match_substring_regex(texts, _OFFSET))
     else:
-        aware = pa.array(np.full(len(texts), "%z" in form))
-    with_offset = aware.to_numpy(zero_copy_only=False)
+        with_offset = np.full(len(texts), "%z" in form)
     series = texts.to_pandas().astype("str")
     local = _to_datetime(series.where(~with_offset), form)
     if timezone is None:
@@ -416,84 +392,67 @@ def parse_datetimes(texts: pa.Array, form: str | None, timezone: str | None) -> 
     return local
 
 
-def _to_datetime(texts: pd.Series, form: str | None, *, utc: bool = False) -> pd.Series:
-    parsed = pd.to_datetime(texts, format=form or "ISO8601", errors="coerce", utc=utc)
+def _to_datetime(texts: pd.Series[Any], form: str | None, *, utc: bool = False) -> pd.Series[Any]:
+    parsed: pd.Series[Any] = pd.to_datetime(
+        texts, format=form or "ISO8601", errors="coerce", utc=utc
+    )
     return parsed.astype("datetime64[us, UTC]" if utc else "datetime64[us]")
 
 
-def localize(local: pd.Series, timezone: str) -> pd.Series:
+def localize(local: pd.Series[Any], timezone: str) -> pd.Series[Any]:
     """Return wall-clock times as times of `timezone`; clock changes never raise."""
-    return local.dt.tz_localize(
-        timezone, ambiguous=np.zeros(len(local), bool), nonexistent="shift_forward"
+    standard_time = np.zeros(len(local), bool)
+    times: pd.Series[Any] = local.dt.tz_localize(
+        timezone, ambiguous=standard_time, nonexistent="shift_forward"
     )
+    return times
 
 
-def _read_datetime(cells: pa.Array, column: Column, broken: _Broken) -> pa.Array:
+def _read_datetime(cells: pa.Array, column: Column, broken: Broken) -> pa.Array:
     if pa.types.is_timestamp(cells.type):
         times = _typed_datetimes(cells, column, broken)
     elif pa.types.is_string(cells.type):
         times = parse_datetimes(cells, column.format, column.timezone)
-        lost = int(times.isna().sum()) - cells.null_count
-        if lost:
-            form = f"times in the format '{column.format}'" if column.format else "ISO 8601 times"
-            zone = "" if column.timezone else " without an offset (the column has no timezone)"
-            broken[
-                f"are not {form}{zone}", "correct them, list the text in missing, or declare format"
-            ] += lost
+        form = f"times in the format '{column.format}'" if column.format else "ISO 8601 times"
+        zone = "" if column.timezone else " without an offset (the column has no timezone)"
+        remedy = "correct them, list the text in missing, or declare the format or timezone"
+        broken.note(times.isna().sum() - cells.null_count, f"are not {form}{zone}", remedy)
     else:
-        broken["are not times", "use the kind that the values have"] += (
-            len(cells) - cells.null_count
-        )
-        return pa.nulls(len(cells), pa.timestamp("us", column.timezone))
-    _check_times(times, column, broken)
-    return pa.array(times, pa.timestamp("us", tz=column.timezone), from_pandas=True)
+        broken.note(_n_present(cells), "are not times", "use the kind that the values have")
+        return pa.nulls(len(cells), _arrow_type(column))
+    wall = times.dt.tz_localize(None) if column.timezone else times
+    finer = wall.notna() & (wall.dt.floor(_UNITS[column.resolution]) != wall)
+    rule = f"are finer than the declared resolution '{column.resolution}'"
+    broken.note(finer.sum(), rule, "declare a finer resolution")
+    low, high = _bound(column.minimum, column.timezone), _bound(column.maximum, column.timezone)
+    _check_bounds(times, low, high, column, broken)
+    return pa.array(times, _arrow_type(column), from_pandas=True)
 
 
-def _typed_datetimes(cells: pa.Array, column: Column, broken: _Broken) -> pd.Series:
+def _typed_datetimes(cells: pa.Array, column: Column, broken: Broken) -> pd.Series[Any]:
     zone = cells.type.tz
     times = cells.cast(pa.timestamp("us", zone), safe=False)
-    year = pc.year(times.cast(pa.timestamp("us"))).to_numpy(zero_copy_only=False)
-    bad = _valid(times) & ((year < 1) | (year > 9999))
-    if bad.any():
-        broken["lie outside the years 1 to 9999", "correct them"] += int(bad.sum())
-        times = _drop(times, bad)
+    year = pc.year(times.cast(pa.timestamp("us")))
+    outside = pc.or_(pc.less(year, 1), pc.greater(year, 9999))
+    broken.note(outside.true_count, "lie outside the years 1 to 9999", "correct them")
+    times = _drop(times, outside)
     if zone is not None and column.timezone is None:
-        broken["have a time zone and the column declares none", f'set timezone = "{zone}"'] += (
-            len(times) - times.null_count
-        )
+        rule = "have a time zone and the column declares none"
+        broken.note(_n_present(times), rule, 'declare timezone, for instance "UTC"')
         times = times.cast(pa.timestamp("us"))
-        return times.to_pandas()
-    series = times.to_pandas()
+    series: pd.Series[Any] = times.to_pandas()
     if column.timezone is None:
         return series
     if zone is None:
         return localize(series, column.timezone)
-    return series.dt.tz_convert(column.timezone)
+    converted: pd.Series[Any] = series.dt.tz_convert(column.timezone)
+    return converted
 
 
-def _check_times(times: pd.Series, column: Column, broken: _Broken) -> None:
-    wall = times.dt.tz_localize(None) if column.timezone else times
-    if column.resolution != "microsecond":
-        finer = int((wall.dt.floor(_UNITS[column.resolution]) != wall).sum() - wall.isna().sum())
-        if finer:
-            broken[
-                f"are finer than the declared resolution '{column.resolution}'",
-                "declare a finer resolution",
-            ] += finer
-    for bound, word in (
-        (column.minimum, "below the declared minimum"),
-        (column.maximum, "above the declared maximum"),
-    ):
-        if bound is None:
-            continue
-        limit = _bound(str(bound), column.timezone)
-        outside = times < limit if bound is column.minimum else times > limit
-        if outside.any():
-            broken[f"are {word} {bound}", "correct them or widen the bound"] += int(outside.sum())
-
-
-def _bound(text: str, timezone: str | None) -> pd.Timestamp:
-    stamp = pd.Timestamp(text)
+def _bound(bound: float | str | None, timezone: str | None) -> pd.Timestamp | None:
+    if bound is None:
+        return None
+    stamp = pd.Timestamp(str(bound))
     if timezone is None:
         return stamp.tz_localize(None)
     if stamp.tz is None:
@@ -501,7 +460,7 @@ def _bound(text: str, timezone: str | None) -> pd.Timestamp:
     return stamp.tz_convert(timezone)
 
 
-_READERS: dict[str, Callable[[pa.Array, Column, _Broken], pa.Array]] = {
+_READERS: dict[str, Callable[[pa.Array, Column, Broken], pa.Array]] = {
     "numeric": _read_numeric,
     "boolean": _read_boolean,
     "categorical": _read_text,

@@ -302,7 +302,7 @@ def _labs(group: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Return (N, 3) CRP, creatinine and haemoglobin."""
     means = np.array([_LAB_MEANS[g] for g in group])
     noise = rng.multivariate_normal(np.zeros(3), _LAB_CORRELATION, len(group)) * _LAB_SPREAD
-    values = means + noise
+    values: np.ndarray = means + noise
     values[:, :2] = np.exp(values[:, :2])
     values[:, 0] = np.round(np.clip(values[:, 0], 0.1, 600), 1)
     values[:, 1] = np.round(np.clip(values[:, 1], 0.1, 25), 2)
@@ -320,18 +320,21 @@ def _outcomes(
         shift = (low + high) / 2
         share = (1 / (1 + np.exp(-risk - shift))).mean()
         low, high = (shift, high) if share < OUTCOME_SHARE else (low, shift)
-    return rng.random(len(crp)) < 1 / (1 + np.exp(-risk - shift))
+    chance = 1 / (1 + np.exp(-risk - shift))
+    return np.asarray(rng.random(len(crp)) < chance)
 
 
 def _missing(emergency: np.ndarray, days: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Return (N, 3): which values nobody measured. Emergencies and long stays are measured more."""
     chance = np.where(emergency, 0.025, 0.07) * np.where(days > 5, 0.8, 1.15)
     panel = rng.random(len(days)) < chance / 2  # the whole panel at once
-    return panel[:, None] | (rng.random((len(days), 3)) < chance[:, None] / 2)
+    return np.asarray(panel[:, None] | (rng.random((len(days), 3)) < chance[:, None] / 2))
 
 
 def _canonical(frame: pd.DataFrame) -> pd.DataFrame:
-    return pd.DataFrame({c.name: frame[c.name].astype(canonical_dtype(c)) for c in SCHEMA.columns})
+    return pd.DataFrame(
+        {c.name: pd.Series(frame[c.name], dtype=canonical_dtype(c)) for c in SCHEMA.columns}
+    )
 
 
 # --- planted facts --------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 
 from synthgen.conform import MAX_EXACT, parse_datetimes, plain_array
 from synthgen.errors import DataError
-from synthgen.schema import Column, Pii, Resolution, TableSchema
+from synthgen.schema import Column, Pii, Resolution, TableSchema, is_zone
 from synthgen.sources import Source
 
 MIN_LEVEL_ROWS = 10  # a rarer level may describe one person; it isn't written into a schema
@@ -65,6 +65,8 @@ _WEAK_ID_WORDS = {"key", "number", "code", "no", "nr", "num", "ref", "reference"
 _PERSON_WORDS = {"surname", "firstname", "lastname", "forename", "fullname", "familyname"}
 _PERSON_PAIRS = {("first", "name"), ("last", "name"), ("full", "name"), ("given", "name"),
                  ("family", "name"), ("middle", "name"), ("maiden", "name")}  # fmt: skip
+_PERSONS = {"patient", "customer", "client", "employee", "person", "user", "contact", "member",
+            "student", "doctor", "owner", "holder", "borrower", "applicant"}  # fmt: skip
 _PHONE_WORDS = {"phone", "telephone", "mobile", "fax", "cellphone", "tel"}
 _SECRET_WORDS = {"ssn", "passport", "iban", "nin", "nhs", "license", "licence"}
 
@@ -169,7 +171,8 @@ class _Levels:
 
     def share(self, pattern: str) -> float:
         """Return the share of levels that match the regular expression."""
-        return pc.match_substring_regex(self.texts, pattern).true_count / max(len(self.texts), 1)
+        matching = int(pc.match_substring_regex(self.texts, pattern).true_count)
+        return matching / max(len(self.texts), 1)
 
     def head(self, n: int) -> _Levels:
         return replace(self, texts=self.texts[:n], counts=self.counts[:n])
@@ -321,7 +324,7 @@ def _pii_by_name(levels: _Levels) -> tuple[Pii, str] | None:
     why = f"The name says so and {len(levels.texts):,} of {levels.n_present:,} values differ"
     if text and (_PERSON_WORDS & set(named) or pairs & _PERSON_PAIRS):
         return "name", why
-    if text and mostly and named[-1:] == ["name"] and levels.share(r"\d") < 1 - ALMOST_ALL:
+    if text and _names_a_person(named) and (mostly or len(levels.texts) > MAX_LEVELS):
         return "name", why
     if text and mostly and {"email", "mail"} & set(named):
         return "email", why
@@ -332,6 +335,11 @@ def _pii_by_name(levels: _Levels) -> tuple[Pii, str] | None:
     if mostly and _SECRET_WORDS & set(named) and levels.share(r"\d") >= ALMOST_ALL:
         return "sequence", why
     return None
+
+
+def _names_a_person(named: list[str]) -> bool:
+    """Whether the words are ``name`` alone or a person's: not ``file name``, ``product name``."""
+    return named[-1:] == ["name"] and (len(named) == 1 or named[-2] in _PERSONS)
 
 
 # numbers
@@ -487,6 +495,8 @@ def _datetime(levels: _Levels, rows: int) -> Column | None:
 
 def _typed_datetime(levels: _Levels) -> Column:
     zone = levels.type.tz
+    if zone is not None and not is_zone(zone):  # a bare offset such as +02:00
+        zone = "UTC"
     times = parse_datetimes(levels.texts, None, zone)
     reason = "The column is of a time type."
     return _column(levels, reason, kind="datetime", timezone=zone, resolution=_resolution(times))

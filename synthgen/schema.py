@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, get_args
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import tomlkit
 
@@ -148,6 +149,8 @@ def _column_problems(c: Column) -> list[str]:
             problems.append("a boolean has two categories: how false and true are written")
     if c.kind != "datetime" and (c.format or c.timezone):
         problems.append("format and timezone apply to kind 'datetime'")
+    if c.timezone is not None and not is_zone(c.timezone):
+        problems.append("timezone is no IANA zone known here, for instance Europe/Berlin or UTC")
     if c.role == "target" and not c.is_modelled:
         problems.append("a target must be modelled: not an id, text or pii column")
     return problems
@@ -157,6 +160,15 @@ def _is_iso(text: str) -> bool:
     try:
         datetime.fromisoformat(text)
     except ValueError:
+        return False
+    return True
+
+
+def is_zone(name: str) -> bool:
+    """Whether `name` is an IANA time zone that this machine knows."""
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
         return False
     return True
 

@@ -143,8 +143,8 @@ def _check_names(uri: str, names: Sequence[str]) -> None:
 
 def _open_csv(uri: str, path: Path, schema: TableSchema | None) -> Source:
     encoding = _encoding(uri, path, schema.encoding if schema else "utf-8")
-    records = _first_records(uri, path, encoding, schema.delimiter if schema else None)
-    delimiter, header, has_rows = records
+    declared = schema.delimiter if schema else None
+    delimiter, header, has_rows = _first_records(uri, path, encoding, declared)
     names = [name.strip() for name in header]
     _check_names(uri, names)
     if not has_rows:
@@ -182,7 +182,7 @@ def _first_records(
             while sample.count('"') % 2 and (more := file.read(SNIFF_BYTES)):
                 sample += more
     except UnicodeError:
-        raise _decoding_error(uri, path, encoding) from None
+        raise _csv_error(uri, path, encoding, delimiter or ",") from None
     chosen = delimiter or max(DELIMITERS, key=lambda d: _delimiter_score(sample, d))
     records = [r for r in _records(sample, chosen, 2) if r]
     if not records:
@@ -212,7 +212,7 @@ def _with_bom(encoding: str) -> str:
 
 
 def _csv_batches(source: Source) -> Iterator[pa.RecordBatch]:
-    ragged: list[tuple[int, int]] = []
+    ragged: list[tuple[int, int]] = []  # number of the record, its fields
 
     def skip(row: pa_csv.InvalidRow) -> str:
         ragged.append((row.number, row.actual_columns))  # never `row.text`: that is data
@@ -238,7 +238,7 @@ def _csv_batches(source: Source) -> Iterator[pa.RecordBatch]:
             ),
         )
     except (pa.ArrowInvalid, UnicodeError):
-        raise _csv_error(source) from None
+        raise _csv_error(source.uri, path, source.encoding, source.delimiter) from None
     if ragged:
         number, n_fields = ragged[0]
         raise DataError(
@@ -247,13 +247,10 @@ def _csv_batches(source: Source) -> Iterator[pa.RecordBatch]:
         )
 
 
-def _csv_error(source: Source) -> DataError:
-    problem = _decoding_error(source.uri, source.paths[0], source.encoding)
-    if problem is not None:
-        return problem
-    return DataError(
-        f"{source.uri}: cannot be read as CSV with delimiter {source.delimiter!r}; is a quote left "
-        f"open, or a record longer than {BLOCK_BYTES // 2**20} MiB?"
+def _csv_error(uri: str, path: Path, encoding: str, delimiter: str) -> DataError:
+    return _decoding_error(uri, path, encoding) or DataError(
+        f"{uri}: cannot be read as CSV with delimiter {delimiter!r}; is a quote left open, "
+        f"or a record longer than {BLOCK_BYTES // 2**20} MiB?"
     )
 
 
