@@ -1,0 +1,78 @@
+"""The report of one run as one HTML page that loads nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib.resources import files
+from types import MappingProxyType
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined, Template
+from markupsafe import Markup
+
+from synthgen.checks.check import Evidence, Report
+from synthgen.checks.gate import Decision
+from synthgen.report.text import share, visible
+from synthgen.report.view import build
+
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
+def render(
+    report: Report,
+    decision: Decision,
+    evidence: Evidence,
+    *,
+    training: Sequence[Mapping[str, float]] = (),
+    provenance: Mapping[str, str] = _NOTHING,
+) -> str:
+    """Return the report as one self-contained HTML page.
+
+    Parameters
+    ----------
+    report, decision
+        What was measured and what the gate made of it.
+    evidence : Evidence
+        The tables, for the distributions. What fewer than `cells.K` holdout rows share is not
+        drawn; synthetic rows are compared with holdout rows, which the generator never saw.
+    training : sequence of mappings
+        Records of the training log: ``step``, ``seconds`` and any key with ``loss`` in it; each
+        loss that has two finite values is drawn.
+    provenance : mapping of str to str
+        Hashes, versions, seeds: shown as they are.
+
+    Returns
+    -------
+    str
+        UTF-8 text; no script, no link to anywhere else, light and dark.
+    """
+    page = build(report, decision, evidence, training, provenance)
+    return _template().render(page=page, css=_css())
+
+
+def _shown(value: Any) -> Any:
+    """Spell out invisible characters of everything that the template prints, safe markup aside."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_shown,
+    )
+    environment.filters["share"] = share
+    return environment.from_string(_asset("page.html"))
+
+
+@cache
+def _css() -> Markup:
+    return Markup(_asset("style.css"))
+
+
+def _asset(name: str) -> str:
+    return (files("synthgen.report") / name).read_text(encoding="utf-8")

@@ -1,0 +1,448 @@
+"""From measurements and tables to what the page says: words, formatted numbers and charts.
+
+The template only lays out what is built here; the tables themselves never reach it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from markupsafe import Markup
+
+from synthgen.checks.check import Evidence, Measurement, Report
+from synthgen.checks.gate import Decision, RuleResult
+from synthgen.report import charts
+from synthgen.report.cells import Cell, K, Picture, picture
+from synthgen.report.text import DASH, number, quantity, share
+from synthgen.schema import Column
+
+#: Columns that a heat map has room for; the calmest are left out.
+MAX_HEAT = 40
+#: Points of a training curve that are drawn.
+MAX_POINTS = 400
+
+#: What a reader calls the measures and rules that this package makes; others keep their name.
+TITLES = {
+    "same_table": "Report and table belong together",
+    "enough_rows": "Enough rows to prove anything",
+    "schema.input": "Input keeps the schema",
+    "schema.output": "Output keeps the schema",
+    "marginals": "Each column looks real",
+    "pair_tv": "Pairs of columns look real",
+    "c2st": "Hard to tell from real rows",
+    "tstr": "Prediction, trained on synthetic rows",
+    "tstr_ratio": "Predictive power that survives",
+    "exact_copies": "Exact copies of training rows",
+    "unique_copies": "Copies of rows that occur once",
+    "near_copies": "Near copies of training rows",
+    "isolated_near_copies": "Near copies of lonely rows",
+    "dcr_share": "Closer to training than to fresh rows",
+}
+
+
+@dataclass(frozen=True)
+class RuleRow:
+    """One line of the gate's table; `state` is met, failing or waived."""
+
+    name: str
+    title: str
+    state: str
+    sign: str
+    word: str
+    value: str
+    threshold: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class MeasureRow:
+    """One line of a table of measurements, every number formatted in its unit."""
+
+    name: str
+    value: str
+    interval: str
+    control: str
+    n: str
+    status: str
+    note: str
+    chart: Markup
+
+
+@dataclass(frozen=True)
+class Card:
+    """One column: its picture, the same in numbers, and what was measured."""
+
+    key: str
+    name: str
+    kind: str
+    chart: Markup
+    note: str
+    missing: str
+    spike: Cell | None
+    distances: tuple[str, ...]
+    cells: tuple[tuple[str, str, str], ...]
+
+
+@dataclass(frozen=True)
+class Group:
+    """A titled list of names and values."""
+
+    title: str
+    entries: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Page:
+    """Everything that the template shows, in its order."""
+
+    name: str
+    passed: bool
+    sizes: str
+    summary: tuple[str, ...]
+    rules: tuple[RuleRow, ...]
+    columns: tuple[Card, ...]
+    regenerated: tuple[Column, ...]
+    column_measures: tuple[MeasureRow, ...]
+    areas: dict[str, tuple[MeasureRow, ...]]
+    heatmap: Markup
+    heat_columns: int
+    pairs_left_out: int
+    worst_pairs: tuple[tuple[str, str, str, str], ...]
+    giveaways: tuple[tuple[str, str], ...]
+    training: tuple[Markup, ...]
+    training_note: str
+    provenance: tuple[Group, ...]
+    k: int = K
+    shades: tuple[str, ...] = field(
+        default=(*(f"up to {end:g}" for end in charts.SHADES), f"above {charts.SHADES[-1]:g}")
+    )
+
+
+def build(
+    report: Report,
+    decision: Decision,
+    evidence: Evidence,
+    training: Sequence[Mapping[str, float]],
+    provenance: Mapping[str, str],
+) -> Page:
+    """Return the page of one judged table."""
+    schema = evidence.schema
+    areas = _by_section(report, {c.name for c in schema.columns})
+    rules = {rule.name: rule for rule in decision.rules}
+    rows = {
+        section: tuple(_measure(f"{section}{i}", m, rules) for i, m in enumerate(found))
+        for section, found in areas.items()
+    }
+    heatmap, heat_columns, left_out = _heatmap(_pairs(report), schema.names)
+    curves, note = _training(training)
+    return Page(
+        name=schema.name,
+        passed=decision.passed,
+        sizes=(
+            f"{len(evidence.synthetic):,} synthetic rows, judged against {len(evidence.train):,} "
+            f"training rows and {len(evidence.holdout):,} fresh real rows; "
+            f"{len(schema.columns):,} columns"
+        ),
+        summary=tuple(_summary(report, decision)),
+        rules=tuple(_rule(r) for r in sorted(decision.rules, key=lambda r: _STATES[_state(r)][0])),
+        columns=tuple(_card(f"c{i}", c, report, evidence) for i, c in enumerate(schema.modelled)),
+        regenerated=tuple(c for c in schema.columns if not c.is_modelled),
+        column_measures=rows.pop("columns"),
+        areas=rows,
+        heatmap=heatmap,
+        heat_columns=heat_columns,
+        pairs_left_out=left_out,
+        worst_pairs=_worst_pairs(_pairs(report)),
+        giveaways=_giveaways(report),
+        training=curves,
+        training_note=note,
+        provenance=tuple(_provenance(report, decision, provenance)),
+    )
+
+
+_STATES = {  # state: (order, sign, word)
+    "failing": (0, "✕", "refused"),
+    "met": (1, "✓", "met"),
+    "waived": (2, DASH, "waived"),
+}
+
+
+def _state(rule: RuleResult) -> str:
+    if rule.waived:
+        return "waived"
+    return "met" if rule.passed else "failing"
+
+
+def _rule(rule: RuleResult) -> RuleRow:
+    state = _state(rule)
+    _, sign, word = _STATES[state]
+    return RuleRow(
+        rule.name,
+        title(rule.name),
+        state,
+        sign,
+        word,
+        number(rule.value),
+        number(rule.threshold),
+        rule.reason,
+    )
+
+
+def title(name: str) -> str:
+    """Return what a reader calls a measure or rule.
+
+    >>> title("exact_copies"), title("ks.age")
+    ('Exact copies of training rows', 'ks.age')
+    """
+    return TITLES.get(name, name)
+
+
+def _summary(report: Report, decision: Decision) -> Iterable[str]:
+    """Say in a few sentences what a data owner has to know."""
+    required = [r for r in decision.rules if not r.waived]
+    failing = [r for r in required if not r.passed]
+    waived = [r for r in decision.rules if r.waived]
+    if decision.passed:
+        yield f"All {len(required)} rules of the gate were measured and met."
+    elif not required:
+        yield "No rule was measured, and what is not known refuses."
+    else:
+        named = "; ".join(title(r.name).lower() for r in failing)
+        yield f"{len(failing)} of {len(required)} rules refuse it: {named}."
+        yield "Nothing was exported; the reasons are in the table below, the refusing rules first."
+    if waived:
+        yield f"Waived and so not judged: {'; '.join(title(r.name).lower() for r in waived)}."
+    told = {m.name: m for m in report if m.status == "measured"}
+    if (m := told.get("marginals")) and m.worst is not None:
+        yield (
+            f"The column that differs most from real data ({m.details.get('worst', 'unnamed')}) "
+            f"lies at most {max(m.worst, 0.0):.3f} beyond what fresh real rows show by chance, "
+            "on a scale from 0 to 1."
+        )
+    if (m := told.get("c2st")) and m.value is not None:
+        yield (
+            f"A detector tells its rows from real ones with an "
+            f"AUC of {m.value:.2f}; 0.50 is chance."
+        )
+    if (m := told.get("tstr_ratio")) and m.value is not None:
+        yield f"Models trained on it keep {share(m.value)} of the predictive power."
+    if (m := told.get("exact_copies")) and m.value is not None:
+        yield (
+            f"It repeats {share(m.value)} of the training rows exactly, and "
+            f"{share(m.control)} of fresh real rows that it never saw."
+        )
+
+
+def _by_section(report: Report, columns: set[str]) -> dict[str, list[Measurement]]:
+    """Sort measurements into the page's tables; whatever is unknown stays in its area."""
+    sections: dict[str, list[Measurement]] = {
+        name: []
+        for name in ("columns", "pairs", "detection", "fidelity", "utility", "privacy", "schema")
+    }
+    for m in report:
+        measure, _, rest = m.name.partition(".")
+        if m.area == "fidelity" and rest in columns:
+            sections["columns"].append(m)
+        elif m.area == "fidelity" and measure.startswith("pair"):
+            sections["pairs"].append(m)
+        elif m.area == "fidelity" and measure.startswith("c2st"):
+            sections["detection"].append(m)
+        else:
+            sections[m.area].append(m)
+    return sections
+
+
+def _measure(key: str, m: Measurement, rules: Mapping[str, RuleResult]) -> MeasureRow:
+    interval = DASH
+    if m.low is not None and m.high is not None:
+        interval = f"{quantity(m.low, m.unit)} to {quantity(m.high, m.unit)}"
+    return MeasureRow(
+        name=title(m.name),
+        value=quantity(m.value, m.unit) + ("" if m.unit == "share" else f" {m.unit}"),
+        interval=interval,
+        control=quantity(m.control, m.unit),
+        n=number(m.n),
+        status=m.status,
+        note=m.note,
+        chart=_bar(f"m-{key}", m, rules.get(m.name)),
+    )
+
+
+def _bar(key: str, m: Measurement, rule: RuleResult | None) -> Markup:
+    if m.value is None:
+        return Markup()
+    threshold = None if rule is None else _threshold(m, rule)
+    numbers = [v for v in (m.value, m.low, m.high, m.control, threshold) if v is not None]
+    scale = (min(0.0, *numbers), max(1e-9, *numbers) * 1.08)
+    if m.unit == "AUC":
+        scale = (min(0.5, *numbers), 1.0)
+    return charts.interval(
+        key,
+        title(m.name),
+        m.value,
+        m.low,
+        m.high,
+        scale=scale,
+        unit=m.unit,
+        control=m.control,
+        threshold=threshold,
+    )
+
+
+def _threshold(m: Measurement, rule: RuleResult) -> float | None:
+    """Return the rule's threshold on the measure's own scale, None if it compares another number.
+
+    A rule may compare the bad end of the interval, or its excess (or the value's) over the control.
+    """
+    if rule.value is None or rule.threshold is None or m.worst is None or m.value is None:
+        return None
+    if math.isclose(rule.value, m.worst, abs_tol=1e-12):
+        return rule.threshold
+    control = m.control if m.control is not None else math.nan
+    for compared in (m.worst - control, m.value - control):
+        if math.isclose(rule.value, compared, abs_tol=1e-12):
+            return rule.threshold + control
+    return None
+
+
+def _card(key: str, column: Column, report: Report, evidence: Evidence) -> Card:
+    real, synthetic = evidence.holdout[column.name], evidence.synthetic[column.name]
+    seen = picture(column.kind, real, synthetic, whole=column.decimals == 0)
+    distances = tuple(
+        f"{m.name.partition('.')[0]} {quantity(m.value, m.unit)}"
+        + (f", fresh real rows {quantity(m.control, m.unit)}" if m.control is not None else "")
+        for m in report
+        if m.area == "fidelity" and m.name.partition(".")[2] == column.name
+    )
+    return Card(
+        key=key,
+        name=column.name,
+        kind=column.kind + (", target" if column.role == "target" else ""),
+        chart=_draw(key, column, seen),
+        note=seen.note,
+        missing=_missing(seen),
+        spike=seen.spike,
+        distances=distances,
+        cells=tuple((c.label, share(c.real), share(c.synthetic)) for c in seen.cells),
+    )
+
+
+def _draw(key: str, column: Column, seen: Picture) -> Markup:
+    if not seen.cells:
+        return Markup()
+    chart = charts.histogram if seen.is_ordered else charts.bars
+    return chart(f"{key}-chart", seen, f"{column.name}: real and synthetic shares")
+
+
+def _missing(seen: Picture) -> str:
+    if seen.missing_real is None:
+        return (
+            f"Missing: fewer than {K} real rows differ from the others, "
+            f"synthetic {share(seen.missing_synthetic)}."
+        )
+    if not seen.missing_real and not seen.missing_synthetic:
+        return ""
+    return f"Missing: real {share(seen.missing_real)}, synthetic {share(seen.missing_synthetic)}."
+
+
+#: One pair: first and second column, distance, what fresh real rows score.
+Pair = tuple[str, str, float, float]
+
+
+def _pairs(report: Report) -> list[Pair]:
+    m = report.get("pair_tv")
+    if m is None:
+        return []
+    return [
+        (p["columns"][0], p["columns"][1], p["value"], p["control"])
+        for p in m.details.get("pairs", ())
+    ]
+
+
+def _heatmap(pairs: list[Pair], names: list[str]) -> tuple[Markup, int, int]:
+    """Return the heat map, how many columns it has, and how many found no room."""
+    totals = {name: [p[2] for p in pairs if name in p[:2]] for name in names}
+    paired = [name for name in names if totals[name]]
+    if not paired:
+        return Markup(), 0, 0
+    kept = sorted(paired, key=lambda n: -sum(totals[n]) / len(totals[n]))[:MAX_HEAT]
+    shown = [name for name in paired if name in kept]
+    distances = {(a, b): value for a, b, value, _ in pairs if a in kept and b in kept}
+    drawn = charts.heatmap("heat", shown, distances, "Distance of each pair of columns")
+    return drawn, len(shown), len(paired) - len(shown)
+
+
+def _worst_pairs(pairs: list[Pair]) -> tuple[tuple[str, str, str, str], ...]:
+    worst = sorted(pairs, key=lambda p: p[3] - p[2])[:5]
+    return tuple((f"{a} with {b}", number(v), number(c), number(v - c)) for a, b, v, c in worst)
+
+
+def _giveaways(report: Report) -> tuple[tuple[str, str], ...]:
+    m = report.get("c2st")
+    found = [] if m is None else m.details.get("columns", ())
+    return tuple((entry["column"], f"{entry['auc_loss']:.3f}") for entry in found)
+
+
+def _training(log: Sequence[Mapping[str, float]]) -> tuple[tuple[Markup, ...], str]:
+    """Draw each loss in the log: the adversarial ones together, the others together."""
+    records = [(_finite(record.get("step")), record) for record in log]
+    keys = dict.fromkeys(key for record in log for key in record if "loss" in key)
+    groups: dict[str, list[charts.Line]] = {"Loss": [], "Adversarial losses": []}
+    for key in keys:
+        points = [
+            (float(i) if step is None else step, y)
+            for i, (step, record) in enumerate(records)
+            if (y := _finite(record.get(key))) is not None
+        ]
+        if len(points) > 1:
+            adversarial = any(word in key for word in ("critic", "generator", "adversarial"))
+            name = "Adversarial losses" if adversarial else "Loss"
+            groups[name].append(charts.Line(key.replace("_", " "), _thin(sorted(points))))
+    drawn = tuple(
+        charts.curves(f"curve{i}", lines, name, "steps")
+        for i, (name, lines) in enumerate(groups.items())
+        if lines
+    )
+    seconds = [s for record in log if (s := _finite(record.get("seconds"))) is not None]
+    note = f"Training took {max(seconds):,.0f} seconds." if seconds else ""
+    return drawn, note
+
+
+def _finite(value: Any) -> float | None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number and math.isfinite(value) else None
+
+
+def _thin(points: list[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
+    """Keep at most about `MAX_POINTS`, evenly, the last one always."""
+    stride = -(-len(points) // MAX_POINTS)
+    return (*points[:-1:stride], points[-1])
+
+
+def _provenance(
+    report: Report, decision: Decision, provenance: Mapping[str, str]
+) -> Iterable[Group]:
+    facts = {"table": decision.fingerprint, **_flat(report.facts)}
+    for name, entries in (
+        ("What was judged", facts),
+        ("How it was made", _flat(provenance)),
+        ("Thresholds of the gate", _flat(decision.policy)),
+    ):
+        if entries:
+            yield Group(name, tuple(entries.items()))
+
+
+def _flat(facts: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Return nested facts as one level of dotted names and written values."""
+    flat: dict[str, str] = {}
+    for name, value in facts.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}.")
+        elif value is None:
+            flat[f"{prefix}{name}"] = "none"
+        else:
+            flat[f"{prefix}{name}"] = str(value)
+    return flat
