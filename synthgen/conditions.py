@@ -1,0 +1,185 @@
+"""``--where`` expressions: parsed, checked against the schema, tested on rows. Nothing is evaluated.
+
+>>> from synthgen.schema import Column, TableSchema
+>>> schema = TableSchema(name="t", columns=(Column(name="age", kind="numeric", decimals=0),))
+>>> parse("age >= 30", schema)
+Condition(column='age', operator='>=', values=('30',))
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from synthgen.errors import ConfigError
+from synthgen.schema import Column, TableSchema
+
+OPERATORS = ("<=", ">=", "!=", "==", "=", "<", ">")
+_NULL = re.compile(r"^(?P<name>.+?)\s+is\s+(?P<no>not\s+)?null$", re.IGNORECASE)
+_IN = re.compile(r"^(?P<name>.+?)\s+in\s*\((?P<items>.*)\)$", re.IGNORECASE | re.DOTALL)
+_COMPARE = re.compile(r"^(?P<name>[^<>=!]+?)\s*(?P<op><=|>=|!=|==|=|<|>)\s*(?P<value>.*)$", re.DOTALL)
+_ITEM = re.compile(r"""\s*(?:'((?:[^']|'')*)'|"([^"]*)"|([^,'"]+))\s*(?:,|$)""")
+MAX_LENGTH = 10_000
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One demand on one column.
+
+    Attributes
+    ----------
+    column : str
+    operator : str
+        ``=``, ``!=``, ``<``, ``<=``, ``>``, ``>=``, ``in``, ``null`` or ``not null``.
+    values : tuple of str
+        One text, or several for ``in``; none for the null tests.
+    """
+
+    column: str
+    operator: str
+    values: tuple[str, ...]
+
+    def holds(self, values: pd.Series, column: Column) -> np.ndarray:
+        """Return (N,) bool: which canonical `values` satisfy it; a missing value only ``null``."""
+        missing = values.isna().to_numpy(bool)
+        if self.operator in ("null", "not null"):
+            return missing if self.operator == "null" else ~missing
+        wanted = [read_value(v, column) for v in self.values]
+        if self.operator in ("=", "in", "!="):
+            equal = values.isin(wanted).to_numpy(bool)
+            return ~missing & (~equal if self.operator == "!=" else equal)
+        low, high = self.bounds(column)
+        inside = np.ones(len(values), bool)
+        if low is not None:
+            inside &= (values >= low).fillna(False).to_numpy(bool)
+        if high is not None:
+            inside &= (values <= high).fillna(False).to_numpy(bool)
+        return ~missing & inside
+
+    def bounds(self, column: Column) -> tuple[Any, Any]:
+        """Return the inclusive bounds that it sets, None for an open end.
+
+        A strict inequality excludes the value by one unit (decimals, resolution).
+        """
+        if self.operator not in ("<", "<=", ">", ">=", "="):
+            return None, None
+        value = read_value(self.values[0], column)
+        if self.operator == "=":
+            return value, value
+        if self.operator in ("<=", ">="):
+            return (None, value) if self.operator == "<=" else (value, None)
+        step = one_step(value, column, up=self.operator == ">")
+        return (None, step) if self.operator == "<" else (step, None)
+
+
+def parse(text: str, schema: TableSchema) -> Condition:
+    """Read ``COLUMN OP VALUE``, ``COLUMN in (A, B)`` or ``COLUMN is [not] null``.
+
+    Raises
+    ------
+    ConfigError
+        If it is not of that form, the column is unknown or not modelled, or the operator or value
+        does not fit its kind.
+    """
+    if len(text) > MAX_LENGTH:
+        raise ConfigError(f"a condition has at most {MAX_LENGTH:,} characters")
+    text = text.strip()
+    if found := _NULL.match(text):
+        condition = Condition(_name(found["name"]), "not null" if found["no"] else "null", ())
+    elif found := _IN.match(text):
+        condition = Condition(_name(found["name"]), "in", _items(found["items"]))
+    elif found := _COMPARE.match(text):
+        operator = "=" if found["op"] == "==" else found["op"]
+        values = _items(found["value"])
+        if len(values) != 1:
+            raise ConfigError("a comparison needs exactly one value; quote it if it has a comma")
+        condition = Condition(_name(found["name"]), operator, values)
+    else:
+        raise ConfigError(
+            "a condition reads COLUMN OP VALUE, for instance \"income='>50K'\" or \"age >= 30\""
+        )
+    _check(condition, schema)
+    return condition
+
+
+def _name(text: str) -> str:
+    return text.strip().strip("`\"'")
+
+
+def _items(text: str) -> tuple[str, ...]:
+    out, position = [], 0
+    while position < len(text):
+        found = _ITEM.match(text, position)
+        if not found or found.end() == position:
+            raise ConfigError("a list of values reads (A, 'B C', \"D\")")
+        quoted, double, bare = found.groups()
+        out.append(
+            quoted.replace("''", "'")
+            if quoted is not None
+            else double
+            if double is not None
+            else bare.strip()
+        )
+        position = found.end()
+    if not out:
+        raise ConfigError("a condition needs a value")
+    return tuple(out)
+
+
+def _check(condition: Condition, schema: TableSchema) -> None:
+    if condition.column not in schema.names:
+        raise ConfigError(
+            f"column '{condition.column}' of a condition is not in the schema; "
+            f"it has {', '.join(schema.names)}"
+        )
+    column = schema.column(condition.column)
+    if not column.is_modelled:
+        raise ConfigError(f"column '{column.name}' is regenerated, so nothing can be asked of it")
+    ordered = column.kind in ("numeric", "datetime")
+    if condition.operator in ("<", "<=", ">", ">=") and not ordered:
+        raise ConfigError(f"column '{column.name}' has no order: use =, != or in")
+    if condition.operator == "null" and not column.nullable:
+        raise ConfigError(f"column '{column.name}' is never missing")
+    for value in condition.values:
+        read_value(value, column)
+
+
+def read_value(text: str, column: Column) -> Any:
+    """Return the canonical value of `text`; ConfigError if it is none of the column's kind."""
+    try:
+        if column.kind == "numeric":
+            number = float(text)
+            if not np.isfinite(number):
+                raise ValueError
+            return number
+        if column.kind == "boolean":
+            false, true = column.categories or ("false", "true")
+            return {false.lower(): False, true.lower(): True, "false": False, "true": True}[
+                text.lower()
+            ]
+        if column.kind == "datetime":
+            stamp = pd.Timestamp(text)
+            if column.timezone and stamp.tz is None:
+                stamp = stamp.tz_localize(column.timezone)
+            return stamp
+    except (ValueError, KeyError):
+        raise ConfigError(f"column '{column.name}': the condition's value is no {column.kind}") from None
+    return text
+
+
+def one_step(value: Any, column: Column, *, up: bool) -> Any:
+    """Return the next value above or below: one unit of the decimals or of the resolution away."""
+    sign = 1 if up else -1
+    if column.kind == "datetime":
+        return value + sign * pd.Timedelta(1, unit=column.resolution)
+    if column.decimals is None:
+        return float(np.nextafter(value, sign * np.inf))
+    unit = 10.0**-column.decimals
+    # The next multiple of the unit beyond the value, also if the value is between two.
+    units = round(value / unit, 6)
+    beyond = np.floor(units) + 1 if up else np.ceil(units) - 1
+    return float(np.round(beyond * unit, column.decimals))

@@ -1,0 +1,106 @@
+"""Categories: a vocabulary with a rare bucket and a missing level."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from synthgen.encode.column import Codes, Floats, State
+from synthgen.errors import RejectColumn
+
+#: What the rare bucket is written as, where it is written at all.
+RARE = "__rare__"
+#: A rare bucket with less mass than this is never drawn: its rows become conditional draws of the rest.
+MIN_RARE_SHARE = 0.01
+
+
+@dataclass(frozen=True, repr=False)
+class CategoricalEncoder:
+    """One token: missing | levels | rare bucket.
+
+    Attributes
+    ----------
+    levels : tuple of str
+        The kept texts, sorted; each held by at least `min_rows` rows, or declared in the schema.
+    counts : (L,) float64
+        Rows of each token, in the order missing, levels, rare; 0 for a token that does not occur.
+    """
+
+    levels: tuple[str, ...]
+    counts: Floats
+
+    @classmethod
+    def fit(
+        cls,
+        values: pd.Series,
+        *,
+        declared: tuple[str, ...] | None = None,
+        min_rows: int = 10,
+        max_levels: int = 1_000,
+    ) -> CategoricalEncoder:
+        """Choose the levels of `values` (str or boolean dtype).
+
+        A level needs `min_rows` rows, unless it is `declared`: then its existence is public. Of more
+        than `max_levels`, the most frequent stay.
+
+        Raises
+        ------
+        RejectColumn
+            If `values` are neither texts nor booleans.
+        """
+        if not (pd.api.types.is_string_dtype(values) or pd.api.types.is_bool_dtype(values)):
+            raise RejectColumn(f"column '{values.name}' is neither text nor boolean")
+        texts = values.astype("str") if values.dtype == "boolean" else values
+        counts = texts.value_counts()
+        public = set(declared or ())
+        kept = [t for t, c in counts.items() if c >= min_rows or t in public][:max_levels]
+        levels = tuple(sorted(kept))
+        n_missing = int(texts.isna().sum())
+        n_levels = [int(counts[level]) for level in levels]
+        n_rare = len(texts) - n_missing - sum(n_levels)
+        return cls(levels, np.array([n_missing, *n_levels, n_rare], np.float64))
+
+    @property
+    def prior(self) -> Floats:
+        """Frequencies of missing, levels, rare, (L,)."""
+        total = self.counts.sum()
+        return self.counts / total if total else np.full(len(self.counts), 1 / len(self.counts))
+
+    @property
+    def fine_prior(self) -> None:
+        """No second token."""
+        return
+
+    @property
+    def cells(self) -> None:
+        """No numbers."""
+        return
+
+    @property
+    def is_rare_drawn(self) -> bool:
+        """Whether the rare bucket is written: it holds a real share, or there is nothing else."""
+        return bool(self.prior[-1] >= MIN_RARE_SHARE or self.counts[:-1].sum() == 0)
+
+    def encode(self, values: pd.Series) -> Codes:
+        """Return the tokens of (N,) texts; a text that is not a level goes to the rare bucket."""
+        texts = values.astype("str") if values.dtype == "boolean" else values
+        codes = pd.Index(self.levels, dtype="str").get_indexer(texts)
+        tokens = np.where(codes < 0, len(self.levels), codes) + 1
+        return Codes(np.where(texts.isna(), 0, tokens).astype(np.int32))
+
+    def decode(self, codes: Codes, rng: np.random.Generator | None) -> pd.Series:
+        """Return (N,) texts."""
+        table = np.array([None, *self.levels, RARE], object)
+        return pd.Series(table[codes.coarse], dtype="str")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return levels and counts."""
+        return {"type": "categorical", "levels": list(self.levels), "counts": self.counts.tolist()}
+
+    @classmethod
+    def from_json(cls, state: State) -> CategoricalEncoder:
+        """Rebuild what `to_json` wrote."""
+        return cls(tuple(state["levels"]), np.array(state["counts"], np.float64))

@@ -1,0 +1,473 @@
+"""Numbers: exact values where they are frequent, cells between them, an offset inside a cell.
+
+The real line is cut into *cells*: an exact value that many rows hold (zeros, 99999, 40 hours; every
+value when there are few), or an interval with enough rows. Few cells: each is a level of one token.
+Many: heavy values stay levels of their own, the others are grouped into bins of equal mass, and a
+second, *fine* token names the cell inside the bin. What is left, the place inside a cell, is the
+offset. Spikes, zero inflation and long tails need no special case, and marginals are right by
+construction.
+
+Point masses and rounding habits give a table away, so each bin keeps how often its values are
+multiples of 5, 10, 50, ... units, and decoding restores that.
+
+No number kept here belongs to fewer than k rows: an exact value has k rows, a boundary between two
+intervals is the mean of the k values around it. The outermost cells keep no extreme either, only
+the mean distance m of their rows from the inner boundary: a light tail is uniform up to 2 m, a
+heavy one exponential with mean m, cut where the largest of that many draws is expected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from synthgen.encode.column import Codes, Floats, State
+from synthgen.errors import RejectColumn
+
+#: Up to so many cells are levels of one token; more need a second one.
+MAX_SINGLE = 128
+#: A value with at least this share of the rows is a level of its own beside the bins.
+HEAVY_SHARE = 0.01
+#: Most cells inside one bin.
+MAX_FINE = 32
+#: A tail whose distances have a larger coefficient of variation is heavy (uniform: .58, exponential: 1).
+HEAVY_TAIL = 0.75
+#: Rounding steps in units of the last digit; each divides the next.
+ROUND_STEPS = (1, 5, 10, 50, 100, 500, 1_000, 5_000, 10_000, 50_000, 100_000)
+
+
+@dataclass(frozen=True, repr=False)
+class NumericEncoder:
+    """Cells of one number, ordered on the line.
+
+    Attributes
+    ----------
+    lower, upper : (J,) float64
+        Bounds of each cell; equal for an exact value.
+    level, fine : (J,) int
+        The tokens of each cell; level 0 is missing.
+    counts : (J + 1,) float64
+        Rows that are missing, then rows in each cell.
+    unit : float or None
+        Values are whole multiples of it; None for floats as they come.
+    habits : (L, S) float64
+        For each level, the share of values whose largest rounding step is `steps[s]`.
+    steps : tuple of int
+        Rounding steps, in units.
+    tails : tuple of two bool
+        Whether the first and the last cell are exponential tails, whose mean is half their width.
+    """
+
+    lower: Floats
+    upper: Floats
+    level: npt.NDArray[np.int64]
+    fine: npt.NDArray[np.int64]
+    counts: Floats
+    unit: float | None
+    habits: Floats
+    steps: tuple[int, ...]
+    tails: tuple[bool, bool] = (False, False)
+
+    @classmethod
+    def fit(
+        cls,
+        values: Floats,
+        *,
+        decimals: int | None,
+        min_rows: int = 10,
+        bins: int = 32,
+        steps: Sequence[int] = ROUND_STEPS,
+    ) -> NumericEncoder:
+        """Cut the line by the (N,) `values`, NaN for missing.
+
+        Parameters
+        ----------
+        decimals : int or None
+            Digits after the point; None: no rounding.
+        min_rows : int
+            k: rows behind every number that is kept.
+        bins : int
+            Bins of equal mass, when there are too many cells for one token.
+        steps : sequence of int
+            Rounding steps to look for, in units of the last digit.
+
+        Raises
+        ------
+        RejectColumn
+            If a value is infinite.
+        """
+        if np.isinf(values).any():
+            raise RejectColumn("infinite values cannot be encoded")
+        known = np.sort(values[~np.isnan(values)])
+        unit = None if decimals is None else 10.0**-decimals
+        lower, upper, counts = _cut(known, k=min_rows, budget=bins * MAX_FINE, unit=unit)
+        lower, upper, tails = _shape_tails(known, lower, upper, unit=unit)
+        level, fine = _assign(lower, upper, counts, bins=bins)
+        habits = np.ones((int(level.max(initial=0)) + 1, 1))
+        encoder = cls(
+            lower,
+            upper,
+            level,
+            fine,
+            np.array([len(values) - len(known), *counts], np.float64),
+            unit,
+            habits,
+            (1,),
+            tails,
+        )
+        return encoder if unit is None else encoder._with_habits(known, tuple(steps))
+
+    def _with_habits(self, known: Floats, steps: tuple[int, ...]) -> NumericEncoder:
+        cell = self._cell_of(known)
+        inside = self.upper[cell] > self.lower[cell]
+        step = _largest_step(known[inside] / self.unit, steps)
+        habits = np.zeros((len(self.habits), len(steps)))
+        np.add.at(habits, (self.level[cell[inside]], step), 1)
+        total = habits.sum(axis=0)
+        pooled = total / total.sum() if total.sum() else np.eye(1, len(steps))[0]
+        habits = (habits + 10 * pooled) / (habits.sum(axis=1, keepdims=True) + 10)
+        return replace(self, habits=habits, steps=steps)
+
+    @property
+    def n_levels(self) -> int:
+        """Levels of the coarse token: missing and the rest."""
+        return int(self.level.max(initial=0)) + 1
+
+    @property
+    def n_fine(self) -> int:
+        """Levels of the fine token; 1 means that there is none."""
+        return int(self.fine.max(initial=0)) + 1
+
+    @property
+    def prior(self) -> Floats:
+        """Frequencies of the levels, (L,)."""
+        out = np.zeros(self.n_levels)
+        np.add.at(out, self.level, self.counts[1:])
+        out[0] = self.counts[0]
+        return out / out.sum() if out.sum() else np.full(len(out), 1 / len(out))
+
+    @property
+    def fine_prior(self) -> Floats | None:
+        """Frequencies of cells inside each level, (L, F), or None without a fine token."""
+        if self.n_fine == 1:
+            return None
+        out = np.zeros((self.n_levels, self.n_fine))
+        out[self.level, self.fine] = self.counts[1:]
+        out[out.sum(axis=1) == 0, 0] = 1
+        return out / out.sum(axis=1, keepdims=True)
+
+    @property
+    def cells(self) -> tuple[Floats, Floats]:
+        """Lower and upper bounds by (level, fine), each (L, F); 0 where there is no cell."""
+        out = np.zeros((2, self.n_levels, self.n_fine))
+        out[0, self.level, self.fine] = self.lower
+        out[1, self.level, self.fine] = self.upper
+        return out[0], out[1]
+
+    def _cell_of(self, values: Floats) -> npt.NDArray[np.int64]:
+        """Return the cell of each value: the one that holds it, or else the nearest.
+
+        A value on the boundary of an exact cell belongs to it; other shared boundaries go below.
+        """
+        if len(self.lower) == 0:
+            return np.zeros(len(values), np.int64)
+        middle = (self.upper[:-1] + self.lower[1:]) / 2
+        cell = np.searchsorted(middle, values, side="left")
+        exact = self.lower == self.upper
+        for neighbour in (cell - 1, cell + 1):
+            other = neighbour.clip(0, len(self.lower) - 1)
+            cell = np.where(exact[other] & (self.lower[other] == values), other, cell)
+        return cell
+
+    def _tail_end(self, side: int) -> float:
+        """Return the mass inside an exponential tail that is cut at its expected maximum.
+
+        The largest of m draws lies at about ln m + .58 means. `side` indexes `counts`: 1 or -1.
+        """
+        return 1 - np.exp(-0.58) / max(self.counts[side], 1.0)
+
+    def _tail_share(self, side: int, distance: Floats) -> Floats:
+        """Return the share of the tail nearer than `distance`, given in widths (two means)."""
+        return np.minimum((1 - np.exp(-2 * distance)) / self._tail_end(side), 1)
+
+    def _tail_distance(self, side: int, share: Floats) -> Floats:
+        """Return the inverse of `_tail_share`."""
+        return -np.log(1 - share * self._tail_end(side)) / 2
+
+    def encode(self, values: Floats) -> Codes:
+        """Return the codes of (N,) numbers, NaN for missing."""
+        missing = np.isnan(values)
+        if len(self.lower) == 0:
+            zeros = np.zeros(len(values), np.int32)
+            return Codes(zeros, None, np.full(len(values), 0.5, np.float32))
+        cell = self._cell_of(np.where(missing, self.lower[0], values))
+        width = self.upper[cell] - self.lower[cell]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            place = np.where(width > 0, (values - self.lower[cell]) / width, 0.5)
+        first, last = cell == 0, cell == len(self.lower) - 1
+        if self.tails[0]:
+            place[first] = 1 - self._tail_share(1, 1 - place[first])
+        if self.tails[1]:
+            place[last] = self._tail_share(-1, place[last])
+        place = np.where(missing, 0.5, place).clip(0, 1)
+        fine = None
+        if self.n_fine > 1:
+            fine = np.where(missing, 0, self.fine[cell]).astype(np.int32)
+        coarse = np.where(missing, 0, self.level[cell]).astype(np.int32)
+        return Codes(coarse, fine, place.astype(np.float32))
+
+    def decode(self, codes: Codes, rng: np.random.Generator | None) -> Floats:
+        """Return (N,) numbers, NaN for missing, in whole units.
+
+        With `rng` the rounding habits of the level are restored, for offsets that were generated;
+        without, the offsets are taken at their word: the inverse of `encode`.
+        """
+        fine = np.zeros(len(codes.coarse), np.int64) if codes.fine is None else codes.fine
+        offset = np.full(len(codes.coarse), 0.5) if codes.offset is None else codes.offset
+        lower_table, upper_table = self.cells
+        lower, upper = lower_table[codes.coarse, fine], upper_table[codes.coarse, fine]
+        start, width = lower.copy(), upper - lower
+        place = offset.astype(np.float64)
+        if self.tails[0]:
+            first = (codes.coarse == self.level[0]) & (fine == self.fine[0])
+            place[first] = 1 - self._tail_distance(1, 1 - place[first])
+            lower[first] = -np.inf
+        if self.tails[1]:
+            last = (codes.coarse == self.level[-1]) & (fine == self.fine[-1])
+            place[last] = self._tail_distance(-1, place[last])
+            upper[last] = np.inf
+        values = start + place * width
+        if self.unit is not None:
+            if rng is not None:
+                inside = (codes.coarse > 0) & (upper > lower)
+                values[inside] = self._round(
+                    values[inside], lower[inside], upper[inside], codes.coarse[inside], rng
+                )
+            values = np.round(values / self.unit) * self.unit
+            values = np.round(values, max(0, round(-np.log10(self.unit))))
+        return np.where(codes.coarse == 0, np.nan, values)
+
+    def _round(
+        self,
+        values: Floats,
+        lower: Floats,
+        upper: Floats,
+        level: npt.NDArray[Any],
+        rng: np.random.Generator,
+    ) -> Floats:
+        """Round each value to a step drawn from its level's habits, as far as the cell allows."""
+        assert self.unit is not None
+        cumulative = self.habits.cumsum(axis=1)
+        wanted = (rng.random(len(values))[:, None] > cumulative[level, :-1]).sum(axis=1)
+        units = values / self.unit
+        out = np.round(units)
+        for s in range(len(self.steps) - 1, -1, -1):
+            rows = np.flatnonzero(wanted == s)
+            step = self.steps[s]
+            candidate = np.round(units[rows] / step) * step
+            if s + 1 < len(self.steps):
+                # What wants this step should not be rounder by chance.
+                rounder = candidate % self.steps[s + 1] == 0
+                side = np.where(units[rows] >= candidate, step, -step)
+                candidate = candidate + np.where(rounder, side, 0)
+            fits = (candidate * self.unit >= lower[rows]) & (candidate * self.unit <= upper[rows])
+            out[rows[fits]] = candidate[fits]
+            wanted[rows[~fits]] = s - 1
+        return out * self.unit
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the cells; every number in it stands for at least k rows."""
+        return {
+            "type": "numeric",
+            "lower": self.lower.tolist(),
+            "upper": self.upper.tolist(),
+            "level": self.level.tolist(),
+            "fine": self.fine.tolist(),
+            "counts": self.counts.tolist(),
+            "unit": self.unit,
+            "habits": self.habits.round(4).tolist(),
+            "steps": list(self.steps),
+            "tails": list(self.tails),
+        }
+
+    @classmethod
+    def from_json(cls, state: State) -> NumericEncoder:
+        """Rebuild what `to_json` wrote."""
+        habits = np.array(state["habits"], np.float64).reshape(-1, len(state["steps"]))
+        return cls(
+            np.array(state["lower"], np.float64),
+            np.array(state["upper"], np.float64),
+            np.array(state["level"], np.int64),
+            np.array(state["fine"], np.int64),
+            np.array(state["counts"], np.float64),
+            state["unit"],
+            habits,
+            tuple(state["steps"]),
+            (bool(state["tails"][0]), bool(state["tails"][1])),
+        )
+
+
+def _largest_step(multiples: Floats, steps: tuple[int, ...]) -> npt.NDArray[np.int64]:
+    """Return the index of the largest step that divides each value (given in units)."""
+    whole = np.round(multiples)
+    out = np.zeros(len(whole), np.int64)
+    for s, step in enumerate(steps):
+        out[whole % step == 0] = s
+    return out
+
+
+def _cut(
+    known: Floats, *, k: int, budget: int, unit: float | None
+) -> tuple[Floats, Floats, Floats]:
+    """Cut sorted values into at most about `budget` cells of at least `k` rows.
+
+    Returns lower, upper and rows of each cell. Values that can join no cell of k rows are left out;
+    encoding sends them to the nearest cell.
+    """
+    n = len(known)
+    if n < k:
+        # Too few rows to keep any number: one cell, the mean rounded to two digits.
+        if n == 0:
+            return np.zeros(0), np.zeros(0), np.zeros(0)
+        mean = _coarsely(float(known.mean()), unit)
+        return np.array([mean]), np.array([mean]), np.array([float(n)])
+    values, first, counts = np.unique(known, return_index=True, return_counts=True)
+    target = max(2 * k, n // budget)
+    exact = counts >= max(k, target // 2)
+    lower, upper, rows = [], [], []
+    heavy = np.flatnonzero(exact)
+    gaps = zip(np.r_[-1, heavy], np.r_[heavy, len(values)], strict=True)
+    for before, after in gaps:
+        if after - before > 1:
+            start = first[before + 1]
+            stop = n if after == len(values) else first[after]
+            floor = None if before < 0 else values[before]
+            ceiling = None if after == len(values) else values[after]
+            for lo, hi, m in _intervals(known, start, stop, floor, ceiling, k, target, unit):
+                lower.append(lo)
+                upper.append(hi)
+                rows.append(m)
+        if after < len(values):
+            lower.append(values[after])
+            upper.append(values[after])
+            rows.append(counts[after])
+    if not rows:
+        return _cut_whole(known, k, unit)
+    return np.array(lower), np.array(upper), np.array(rows, np.float64)
+
+
+def _cut_whole(known: Floats, k: int, unit: float | None) -> tuple[Floats, Floats, Floats]:
+    """One interval over everything, between means of the k extremes."""
+    lo, hi = _to_unit(known[:k].mean(), unit), _to_unit(known[-k:].mean(), unit)
+    return np.array([lo]), np.array([hi]), np.array([float(len(known))])
+
+
+def _intervals(
+    known: Floats,
+    start: int,
+    stop: int,
+    floor: float | None,
+    ceiling: float | None,
+    k: int,
+    target: int,
+    unit: float | None,
+) -> list[tuple[float, float, int]]:
+    """Cut ``known[start:stop]`` (between two exact values) into intervals of about `target` rows."""
+    m = stop - start
+    if m < k:
+        return []
+    n_cells = max(1, m // target)
+    marks = start + np.round(np.linspace(0, m, n_cells + 1)).astype(int)
+    edges = [_outer_edge(known[start : start + k], floor, unit, side=1)]
+    for mark in marks[1:-1]:
+        around = known[max(start, mark - k // 2) : min(stop, mark + (k + 1) // 2)]
+        edges.append(_to_unit(around.mean(), unit))
+    edges.append(_outer_edge(known[stop - k : stop], ceiling, unit, side=-1))
+    # Equal edges (many ties) make one cell of several.
+    out: list[tuple[float, float, int]] = []
+    rows = np.diff(
+        np.searchsorted(known[start:stop], edges[1:-1], side="right"), prepend=0, append=m
+    )
+    carried = 0
+    for lo, hi, count in zip(edges[:-1], edges[1:], rows, strict=True):
+        if hi > lo and count + carried >= 1:
+            out.append((lo, hi, int(count) + carried))
+            carried = 0
+        elif out:
+            out[-1] = (out[-1][0], max(out[-1][1], hi), out[-1][2] + int(count))
+        else:
+            carried += int(count)
+    if not out:
+        out = [(edges[0], max(edges[0], edges[-1]), m)]
+    return out
+
+
+def _outer_edge(extremes: Floats, bound: float | None, unit: float | None, *, side: int) -> float:
+    """Return an interval's outer edge: beside the exact value there, or the mean of k extremes."""
+    if bound is None:
+        return _to_unit(extremes.mean(), unit)
+    return bound if unit is None else _to_unit(bound + side * unit, unit)
+
+
+def _shape_tails(
+    known: Floats, lower: Floats, upper: Floats, *, unit: float | None
+) -> tuple[Floats, Floats, tuple[bool, bool]]:
+    """Give outermost intervals a width of twice their rows' mean distance, and say which are heavy.
+
+    `known` is sorted; an outermost cell that is one exact value stays as it is.
+    """
+    lower, upper, heavy = lower.copy(), upper.copy(), [False, False]
+    if len(lower) < 2:
+        return lower, upper, (False, False)
+    for side, cell in enumerate((0, -1)):
+        if lower[cell] == upper[cell]:
+            continue
+        rows = known[known <= upper[0]] if side == 0 else known[known > lower[-1]]
+        distance = upper[0] - rows if side == 0 else rows - lower[-1]
+        mean = distance.mean()
+        if not mean > 0:
+            continue
+        heavy[side] = bool(distance.std() > HEAVY_TAIL * mean)
+        if side == 0:
+            lower[0] = min(_to_unit(upper[0] - 2 * mean, unit), lower[0])
+        else:
+            upper[-1] = max(_to_unit(lower[-1] + 2 * mean, unit), upper[-1])
+    return lower, upper, (heavy[0], heavy[1])
+
+
+def _to_unit(value: float, unit: float | None) -> float:
+    if unit is None:
+        return float(f"{value:.6g}")
+    return float(np.round(np.round(value / unit) * unit, max(0, round(-np.log10(unit)))))
+
+
+def _coarsely(value: float, unit: float | None) -> float:
+    rounded = float(f"{value:.2g}")
+    return rounded if unit is None else _to_unit(rounded, unit)
+
+
+def _assign(
+    lower: Floats, upper: Floats, counts: Floats, *, bins: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Give each cell its tokens: a level of its own, or a place in a bin of about equal mass."""
+    j = len(lower)
+    if j <= MAX_SINGLE:
+        return np.arange(1, j + 1), np.zeros(j, np.int64)
+    heavy = (counts >= HEAVY_SHARE * counts.sum()) & (lower == upper)
+    light = np.flatnonzero(~heavy)
+    mass = counts[light].cumsum()
+    bin_of = np.minimum((mass - counts[light] / 2) / mass[-1] * bins, bins - 1).astype(np.int64)
+    bin_of = np.unique(bin_of, return_inverse=True)[1]
+    # No bin holds more cells than the fine token can name.
+    position = np.arange(len(light)) - np.searchsorted(bin_of, bin_of)
+    split = bin_of * (len(light) + 1) + position // MAX_FINE
+    bin_of = np.unique(split, return_inverse=True)[1]
+    level, fine = np.zeros(j, np.int64), np.zeros(j, np.int64)
+    level[light] = bin_of + 1
+    fine[light] = np.arange(len(light)) - np.searchsorted(bin_of, bin_of)
+    level[heavy] = bin_of.max(initial=-1) + 2 + np.arange(heavy.sum())
+    return level, fine

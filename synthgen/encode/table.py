@@ -1,0 +1,233 @@
+"""A whole table as tokens and offsets, and back."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from synthgen.config import EncodeConfig
+from synthgen.encode import datetime as dt
+from synthgen.encode.categorical import CategoricalEncoder
+from synthgen.encode.column import Codes, ColumnEncoder, EncodedTable, Floats, Layout, State
+from synthgen.encode.numeric import NumericEncoder
+from synthgen.errors import DataError
+from synthgen.rng import stream
+from synthgen.schema import Column, TableSchema
+from synthgen.table import canonical_dtype
+
+#: A bin of a numeric column should stand for so many rows.
+ROWS_PER_BIN = 200
+BINS = (8, 32)
+
+_ENCODERS: dict[str, type[CategoricalEncoder] | type[NumericEncoder]] = {
+    "categorical": CategoricalEncoder,
+    "numeric": NumericEncoder,
+}
+
+
+@dataclass(frozen=True, repr=False)
+class Part:
+    """What one column gives to the token row: all of it, or the days or the clock of a datetime."""
+
+    column: str
+    view: str
+    encoder: ColumnEncoder
+
+
+@dataclass(frozen=True, repr=False)
+class TableEncoder:
+    """A fitted map between canonical frames and `EncodedTable`s. Holds no row.
+
+    Attributes
+    ----------
+    schema : TableSchema
+    parts : tuple of Part
+        In column order. Ids, PII and texts have none.
+    """
+
+    schema: TableSchema
+    parts: tuple[Part, ...]
+
+    @classmethod
+    def fit(
+        cls, frame: pd.DataFrame, schema: TableSchema, config: EncodeConfig, *, seed: int
+    ) -> TableEncoder:
+        """Fit every modelled column on at most `config.fit_rows` random rows of `frame`.
+
+        Raises
+        ------
+        DataError
+            If the schema leaves nothing to model.
+        """
+        if not schema.modelled:
+            raise DataError("no column can be modelled: all are ids, PII or free text")
+        if len(frame) > config.fit_rows:
+            rows = stream(seed, "encode").choice(len(frame), config.fit_rows, replace=False)
+            frame = frame.iloc[np.sort(rows)]
+        parts = [part for c in schema.modelled for part in _fit_column(frame[c.name], c, config)]
+        return cls(schema, tuple(parts))
+
+    @property
+    def layout(self) -> Layout:
+        """Where each token and offset stands."""
+        encoders = [p.encoder for p in self.parts]
+        fine_priors = [(i, f) for i, e in enumerate(encoders) if (f := e.fine_prior) is not None]
+        numbers = [(i, c) for i, e in enumerate(encoders) if (c := e.cells) is not None]
+        fine_at = {i: len(encoders) + j for j, (i, _) in enumerate(fine_priors)}
+        sizes = [len(e.prior) for e in encoders] + [f.shape[1] for _, f in fine_priors]
+        return Layout(
+            sizes=np.array(sizes, np.int64),
+            n_coarse=len(encoders),
+            parents=np.array([i for i, _ in fine_priors], np.int64),
+            priors=tuple(e.prior for e in encoders),
+            fine_priors=tuple(f for _, f in fine_priors),
+            offset_parents=np.array([i for i, _ in numbers], np.int64),
+            offset_fines=np.array([fine_at.get(i, -1) for i, _ in numbers], np.int64),
+            cells=tuple(_standardised(c, encoders[i]) for i, c in numbers),
+        )
+
+    def transform(self, frame: pd.DataFrame) -> EncodedTable:
+        """Return the (N, T) tokens and (N, O) offsets of a canonical frame."""
+        views: dict[str, dict[str, Any]] = {}
+        coarse, fine, offsets = [], [], []
+        for part in self.parts:
+            if part.column not in views:
+                views[part.column] = _views(frame[part.column], self.schema.column(part.column))
+            codes = part.encoder.encode(views[part.column][part.view])
+            coarse.append(codes.coarse)
+            if codes.fine is not None:
+                fine.append(codes.fine)
+            if codes.offset is not None:
+                offsets.append(codes.offset)
+        empty = np.zeros((len(frame), 0), np.float32)
+        return EncodedTable(
+            np.column_stack([*coarse, *fine]).astype(np.int32),
+            np.column_stack(offsets).astype(np.float32) if offsets else empty,
+            self.layout,
+        )
+
+    def inverse_transform(
+        self, table: EncodedTable, rng: np.random.Generator | None
+    ) -> pd.DataFrame:
+        """Return the canonical frame of the modelled columns, in schema order.
+
+        With `rng` rounding habits are restored; None inverts `transform`. Declared bounds hold.
+        """
+        layout, decoded = table.layout, dict[str, dict[str, Any]]()
+        fines = dict(zip(layout.parents.tolist(), range(layout.n_coarse, 10**9), strict=False))
+        offsets = {int(i): o for o, i in enumerate(layout.offset_parents)}
+        for i, part in enumerate(self.parts):
+            codes = Codes(
+                table.tokens[:, i],
+                table.tokens[:, fines[i]] if i in fines else None,
+                table.offsets[:, offsets[i]] if i in offsets else None,
+            )
+            decoded.setdefault(part.column, {})[part.view] = part.encoder.decode(codes, rng)
+        columns = {
+            c.name: _from_views(decoded[c.name], c).astype(canonical_dtype(c))
+            for c in self.schema.modelled
+        }
+        return pd.DataFrame(columns)
+
+    def save(self, path: Path) -> None:
+        """Write the fitted state as JSON."""
+        parts = [
+            {"column": p.column, "view": p.view, "encoder": p.encoder.to_json()} for p in self.parts
+        ]
+        path.write_text(json.dumps({"parts": parts}, allow_nan=False), encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path, schema: TableSchema) -> TableEncoder:
+        """Read what `save` wrote."""
+        state = json.loads(path.read_text(encoding="utf-8"))
+        return cls(schema, tuple(_part(p) for p in state["parts"]))
+
+
+def _part(state: State) -> Part:
+    encoder = _ENCODERS[state["encoder"]["type"]].from_json(state["encoder"])
+    return Part(state["column"], state["view"], encoder)
+
+
+def _fit_column(values: pd.Series, column: Column, config: EncodeConfig) -> list[Part]:
+    """Return the fitted parts of one column."""
+    if column.kind in ("categorical", "boolean"):
+        declared = column.categories if column.source == "declared" else None
+        if column.kind == "boolean":
+            declared = ("False", "True")
+        encoder = CategoricalEncoder.fit(
+            values, declared=declared, min_rows=config.min_rows, max_levels=config.max_levels
+        )
+        return [Part(column.name, "value", encoder)]
+    views = _views(values, column)
+    if column.kind == "datetime" and not dt.has_clock(dt.to_microseconds(values)):
+        views.pop("clock", None)
+    bins = config.bins or int(np.clip(len(values) // ROWS_PER_BIN, *BINS))
+    parts = []
+    for view, numbers in views.items():
+        decimals = column.decimals if column.kind == "numeric" else 0
+        steps = {"steps": dt.CLOCK_STEPS[column.resolution]} if view == "clock" else {}
+        numeric = NumericEncoder.fit(
+            numbers, decimals=decimals, min_rows=config.min_rows, bins=bins, **steps
+        )
+        parts.append(Part(column.name, view, numeric))
+    return parts
+
+
+def _views(values: pd.Series, column: Column) -> dict[str, Any]:
+    """Return what each part of a column encodes, by view."""
+    if column.kind == "numeric":
+        return {"value": values.to_numpy(np.float64)}
+    if column.kind != "datetime":
+        return {"value": values}
+    micros = dt.to_microseconds(values)
+    views = {"days": dt.to_days(micros)}
+    if column.resolution != "day":
+        views["clock"] = dt.to_clock(micros, column.resolution)
+    return views
+
+
+def _from_views(views: dict[str, Any], column: Column) -> pd.Series:
+    """Return the canonical values of one column from its decoded parts, inside declared bounds."""
+    if column.kind == "numeric":
+        return pd.Series(np.clip(views["value"], column.minimum, column.maximum))
+    if column.kind == "boolean":
+        return views["value"].map({"True": True, "False": False}).astype("boolean")
+    if column.kind == "categorical":
+        return views["value"]
+    micros = dt.join(views["days"], views.get("clock"), column.resolution)
+    series = dt.from_microseconds(micros, column)
+    bounds = [
+        None if b is None else _bound(str(b), column) for b in (column.minimum, column.maximum)
+    ]
+    return series.clip(bounds[0], bounds[1])
+
+
+def _bound(text: str, column: Column) -> pd.Timestamp:
+    stamp = pd.Timestamp(text)
+    if column.timezone is None:
+        return stamp
+    zone = column.timezone
+    return stamp.tz_localize(zone) if stamp.tz is None else stamp.tz_convert(zone)
+
+
+def _standardised(cells: tuple[Floats, Floats], encoder: ColumnEncoder) -> tuple[Floats, Floats]:
+    """Return the bounds of the cells in units of the column's spread, centred; missing is 0."""
+    lower, upper = cells
+    fine = encoder.fine_prior
+    mass = encoder.prior[:, None] * (np.ones_like(lower) if fine is None else fine)
+    mass[0] = 0
+    total = mass.sum()
+    if total == 0:
+        return np.zeros_like(lower), np.zeros_like(upper)
+    middle = (lower + upper) / 2
+    mean = (mass * middle).sum() / total
+    spread = float(np.sqrt((mass * (middle - mean) ** 2).sum() / total)) or 1.0
+    out = (lower - mean) / spread, (upper - mean) / spread
+    for bound in out:
+        bound[0] = 0
+    return out

@@ -1,0 +1,232 @@
+"""The generator and the critic.
+
+The generator has two parts. The *skeleton* answers, for any known subset of a row's tokens, how each
+unknown token is distributed: ``p(unknown | known)``. The *detail* part turns a latent and a full row
+of tokens into the offsets. The critic judges offsets given the tokens.
+
+Real rows are index sets, so first layers are sums of embeddings, never one-hot products. LayerNorm
+and no BatchNorm: a row must not depend on its neighbours, and averaged weights must fit.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from synthgen.encode.column import Layout
+
+#: Token embedding (B, D), lower bounds and spans (B, O).
+Condition = tuple[Tensor, Tensor, Tensor]
+#: Logit of a level that never occurs.
+NEVER = -30.0
+
+
+class Block(nn.Module):
+    """Residual MLP block, (B, D) -> (B, D); the identity when new (its last layer starts at zero)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.inner = nn.Linear(width, width)
+        self.outer = nn.Linear(width, width)
+        nn.init.zeros_(self.outer.weight)
+        nn.init.zeros_(self.outer.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``x + outer(gelu(inner(norm(x))))``."""
+        out: Tensor = x + self.outer(F.gelu(self.inner(self.norm(x)), approximate="tanh"))
+        return out
+
+
+class TokenSum(nn.Module):
+    """The sum of one embedding a token, (B, T) -> (B, D); an unknown token has its own embedding.
+
+    Attributes
+    ----------
+    starts : (T,) int64
+        First row of each token's embeddings; ``starts[t] + token`` is known, ``width + t`` unknown.
+    """
+
+    starts: Tensor
+
+    def __init__(self, layout: Layout, width: int) -> None:
+        super().__init__()
+        n_tokens = len(layout.sizes)
+        self.n_known = layout.width
+        self.bag = nn.EmbeddingBag(layout.width + n_tokens, width, mode="sum")
+        nn.init.normal_(self.bag.weight, std=n_tokens**-0.5)
+        self.register_buffer("starts", torch.from_numpy(layout.starts), persistent=False)
+
+    def forward(self, tokens: Tensor, known: Tensor | None = None) -> Tensor:
+        """Return the sum for (B, T) int64 tokens, of which `known` (B, T) bool are shown."""
+        index = tokens + self.starts
+        if known is not None:
+            unknown = self.n_known + torch.arange(tokens.shape[1], device=tokens.device)
+            index = torch.where(known, index, unknown)
+        out: Tensor = self.bag(index)
+        return out
+
+
+class Skeleton(nn.Module):
+    """Any-subset conditional distribution of tokens (Uria 2014; Hoogeboom 2022, algorithm 1).
+
+    It starts at independent true marginals: the last layer is zero, its bias the log frequencies.
+    Fine tokens are asked for when all coarse ones are known; their bias depends on the parent's
+    level, so that the distribution inside each bin starts true as well.
+    """
+
+    def __init__(self, layout: Layout, width: int, depth: int) -> None:
+        super().__init__()
+        self.sizes = layout.sizes.tolist()
+        self.n_coarse = layout.n_coarse
+        self.starts = layout.starts.tolist()
+        self.parents = layout.parents.tolist()
+        self.tokens = TokenSum(layout, width)
+        self.blocks = nn.ModuleList(Block(width) for _ in range(depth))
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, layout.width)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+        bias = np.concatenate([_log(p) for p in layout.priors])
+        with torch.no_grad():
+            self.head.bias[: len(bias)] = torch.from_numpy(bias).float()
+        self.fine_bias = nn.ParameterList(
+            nn.Parameter(torch.from_numpy(_log(p)).float()) for p in layout.fine_priors
+        )
+
+    def trunk(self, x: Tensor) -> Tensor:
+        """Return the hidden state (B, D) of a token sum (B, D)."""
+        for block in self.blocks:
+            x = block(x)
+        out: Tensor = self.norm(x)
+        return out
+
+    def token_logits(self, hidden: Tensor, token: int, tokens: Tensor) -> Tensor:
+        """Return the logits (B, size) of one token; `tokens` (B, T) holds a fine token's parent."""
+        start, stop = self.starts[token], self.starts[token] + self.sizes[token]
+        logits = F.linear(hidden, self.head.weight[start:stop], self.head.bias[start:stop])
+        if token >= self.n_coarse:
+            fine = token - self.n_coarse
+            logits = logits + self.fine_bias[fine][tokens[:, self.parents[fine]]]
+        return logits
+
+    def losses(self, tokens: Tensor, known: Tensor, *, fine: bool) -> Tensor:
+        """Return the cross-entropy in nats of each true token given the known ones.
+
+        Parameters
+        ----------
+        tokens : (B, T) int64
+        known : (B, T) bool
+        fine : bool
+            Which tokens are asked for: the fine ones (all coarse are known) or the coarse ones.
+
+        Returns
+        -------
+        (B, T - n_coarse) or (B, n_coarse)
+            Of known tokens as well; the caller masks them.
+        """
+        hidden = self.trunk(self.tokens(tokens, known))
+        first, last = (self.n_coarse, len(self.sizes)) if fine else (0, self.n_coarse)
+        a = self.starts[first]
+        b = self.starts[last - 1] + self.sizes[last - 1]
+        logits = F.linear(hidden, self.head.weight[a:b], self.head.bias[a:b])
+        blocks = list(logits.split(self.sizes[first:last], dim=1))
+        if fine:
+            for j, parent in enumerate(self.parents):
+                blocks[j] = blocks[j] + F.embedding(tokens[:, parent], self.fine_bias[j])
+        return torch.stack(
+            [
+                F.cross_entropy(block, tokens[:, first + j], reduction="none")
+                for j, block in enumerate(blocks)
+            ],
+            dim=1,
+        )
+
+
+class Detail(nn.Module):
+    """Offset generator: a latent and a full row of tokens -> the offsets of all numbers jointly.
+
+    The last layer starts at a multiple of the latent's own columns, so that training starts from
+    offsets that are about uniform in each cell.
+    """
+
+    def __init__(self, layout: Layout, width: int, latent: int) -> None:
+        super().__init__()
+        self.d_latent = max(latent, len(layout.offset_parents))
+        self.tokens = TokenSum(layout, width)
+        self.latent = nn.Linear(self.d_latent, width)
+        self.blocks = nn.ModuleList(Block(width) for _ in range(2))
+        self.head = nn.Linear(width, len(layout.offset_parents))
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, tokens: Tensor, latent: Tensor) -> Tensor:
+        """Return offsets (B, O) in [0, 1] for tokens (B, T) and a standard normal latent (B, Z).
+
+        An offset is the normal distribution function of a sum: one latent column, uniform by
+        itself, plus what the network adds.
+        """
+        x = self.tokens(tokens) + self.latent(latent)
+        for block in self.blocks:
+            x = block(x)
+        shift = self.head(x)
+        return torch.special.ndtr(latent[:, : shift.shape[1]] + shift)
+
+
+class Critic(nn.Module):
+    """Score (B,) of offsets given tokens; unbounded. The docs also call it discriminator.
+
+    It sees the offsets and the decoded, standardised numbers, so that ``a = b + c`` and points on a
+    map are visible to it.
+    """
+
+    lower: Tensor
+    span: Tensor
+    parents: Tensor
+    fines: Tensor
+
+    def __init__(self, layout: Layout, width: int) -> None:
+        super().__init__()
+        n_offsets = len(layout.offset_parents)
+        n_levels = max(c[0].shape[0] for c in layout.cells)
+        n_fine = max(c[0].shape[1] for c in layout.cells)
+        lower, span = np.zeros((2, n_offsets, n_levels, n_fine), np.float32)
+        for o, (low, high) in enumerate(layout.cells):
+            lower[o, : low.shape[0], : low.shape[1]] = low
+            span[o, : low.shape[0], : low.shape[1]] = high - low
+        self.register_buffer("lower", torch.from_numpy(lower), persistent=False)
+        self.register_buffer("span", torch.from_numpy(span), persistent=False)
+        self.register_buffer("parents", torch.from_numpy(layout.offset_parents), persistent=False)
+        self.register_buffer("fines", torch.from_numpy(layout.offset_fines), persistent=False)
+        self.tokens = TokenSum(layout, width)
+        self.numbers = nn.Linear(2 * n_offsets, width)
+        self.hidden = nn.ModuleList(nn.Linear(width, width) for _ in range(2))
+        self.score = nn.Linear(width, 1)
+
+    def bounds(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Return lower bound and span (B, O) of the cells that (B, T) tokens name."""
+        coarse = tokens[:, self.parents]
+        fine = torch.where(self.fines >= 0, tokens[:, self.fines.clamp(min=0)], 0)
+        column = torch.arange(len(self.parents), device=tokens.device)
+        return self.lower[column, coarse, fine], self.span[column, coarse, fine]
+
+    def given(self, tokens: Tensor) -> Condition:
+        """Return what the critic knows of (B, T) tokens: computed once, used for real and fake."""
+        return (self.tokens(tokens), *self.bounds(tokens))
+
+    def forward(self, offsets: Tensor, condition: Condition) -> Tensor:
+        """Return the score (B,) of offsets (B, O); those of exact values have no influence."""
+        embedded, lower, span = condition
+        places = (2 * offsets - 1) * (span > 0)
+        x = embedded + self.numbers(torch.cat([places, lower + offsets * span], dim=1))
+        for layer in self.hidden:
+            x = layer(F.leaky_relu(x, 0.2))
+        out: Tensor = self.score(F.leaky_relu(x, 0.2)).squeeze(1)
+        return out
+
+
+def _log(frequencies: np.ndarray) -> np.ndarray:
+    with np.errstate(divide="ignore"):
+        return np.maximum(np.log(frequencies), NEVER)

@@ -1,0 +1,333 @@
+"""Training: first the skeleton by its conditional cross-entropy, then the offsets by a WGAN-GP.
+
+Both loops are flat, because their order is their meaning. Losses do not say when to stop: a score on
+validation rows does, and the best weights are kept. The validation rows are taken from the training
+rows, never from the holdout, which stays fresh for the gate.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from synthgen.config import PRESETS, TrainConfig
+from synthgen.encode.column import EncodedTable, Layout
+from synthgen.errors import TrainingError
+from synthgen.gan.condition import random_known, unknown_mean
+from synthgen.gan.losses import LOSSES
+from synthgen.gan.nets import Critic, Detail, Skeleton
+from synthgen.gan.regularizers import REGULARIZERS
+from synthgen.rng import derive
+
+Log = Callable[[dict[str, float | int | str]], None]
+
+WARM_UP = 100
+LOG_EVERY = 20
+MAX_VALIDATION = 2_048
+#: Rounds of bad luck (not finite, rolled back) that training survives.
+MAX_ROLLBACKS = 3
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What None in a `TrainConfig` stands for, given rows and tokens.
+
+    Attributes
+    ----------
+    steps, critic_steps, batch_size, width, depth, evaluate_every : int
+    """
+
+    steps: int
+    critic_steps: int
+    batch_size: int
+    width: int
+    depth: int
+    evaluate_every: int
+
+
+def plan(config: TrainConfig, layout: Layout, n_rows: int) -> Plan:
+    """Choose sizes from rows and tokens: capacity grows slowly with both, steps with the rows.
+
+    The figures come from adult, bank and king (10k to 23k rows, 15 to 30 tokens): see docs/model.md.
+    """
+    n_tokens = len(layout.sizes)
+    batch = config.batch_size or int(2 ** np.clip(round(math.log2(n_rows / 24 + 1)), 4, 9))
+    growth = (n_rows / 15_000) ** (0.25 if n_rows > 15_000 else 0.5)
+    steps = config.steps or int(np.clip(1_500 * growth, 300, 20_000))
+    width = config.width or (256 if n_rows >= 3_000 else 128)
+    depth = config.depth or (3 if n_tokens > 24 and n_rows >= 3_000 else 2)
+    default_critic = min(steps // 5, 400) if len(layout.offset_parents) else 0
+    critic = default_critic if config.critic_steps is None else config.critic_steps
+    return Plan(
+        steps=steps,
+        critic_steps=critic if len(layout.offset_parents) else 0,
+        batch_size=min(batch, max(2, n_rows)),
+        width=width,
+        depth=depth,
+        evaluate_every=config.evaluate_every or max(1, steps // 15),
+    )
+
+
+class Generator(nn.Module):
+    """The trained pair: skeleton for tokens, detail for offsets (None: offsets are uniform)."""
+
+    def __init__(
+        self, layout: Layout, *, width: int, depth: int, latent: int, detail: bool
+    ) -> None:
+        super().__init__()
+        self.skeleton = Skeleton(layout, width, depth)
+        self.detail = Detail(layout, min(width, 128), latent) if detail else None
+
+
+def fit(
+    table: EncodedTable,
+    config: TrainConfig,
+    *,
+    seed: int,
+    device: torch.device,
+    log: Log = lambda record: None,
+) -> Generator:
+    """Train a generator on encoded rows.
+
+    Parameters
+    ----------
+    table : EncodedTable
+        N >= 2 rows; a share of them serves as validation.
+    config : TrainConfig
+    seed : int
+        With a CPU device, equal seeds give equal weights.
+    device : torch.device
+    log : callable
+        Receives one record for every `LOG_EVERY` steps.
+
+    Raises
+    ------
+    TrainingError
+        If no step could be made, or losses stay not finite.
+    """
+    layout = table.layout
+    sizes = plan(config, layout, len(table))
+    deadline = math.inf
+    if config.max_minutes is not None:
+        deadline = time.monotonic() + 60 * config.max_minutes
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(derive(seed, "weights"))
+        generator = Generator(
+            layout,
+            width=sizes.width,
+            depth=sizes.depth,
+            latent=config.latent,
+            detail=sizes.critic_steps > 0,
+        ).to(device)
+        critic = Critic(layout, 128).to(device) if sizes.critic_steps > 0 else None
+    noise = torch.Generator(device).manual_seed(derive(seed, "train"))
+    tokens = torch.from_numpy(table.tokens).to(device, torch.int64)
+    offsets = torch.from_numpy(table.offsets).to(device)
+    order = torch.randperm(len(table), generator=noise, device=device)
+    n_validation = min(MAX_VALIDATION, len(table) // 20)
+    held, kept = order[:n_validation], order[n_validation:]
+    if sizes.steps < 1 or len(kept) < 1:
+        raise TrainingError("zero training steps would return an untrained generator")
+    generator.skeleton = fit_skeleton(
+        generator.skeleton, tokens[kept], tokens[held], config, sizes, noise, deadline, log
+    )
+    if critic is not None and generator.detail is not None:
+        generator.detail = fit_detail(
+            generator.detail,
+            critic,
+            tokens[kept],
+            offsets[kept],
+            config,
+            sizes,
+            noise,
+            deadline,
+            log,
+        )
+    return generator.eval()
+
+
+def fit_skeleton(
+    skeleton: Skeleton,
+    tokens: Tensor,
+    held: Tensor,
+    config: TrainConfig,
+    sizes: Plan,
+    noise: torch.Generator,
+    deadline: float,
+    log: Log,
+) -> Skeleton:
+    """Minimise the conditional cross-entropy; return the averaged weights that validate best."""
+    device, n_tokens = tokens.device, tokens.shape[1]
+    averaged = copy.deepcopy(skeleton).requires_grad_(False)
+    best, best_score, waited, rollbacks, rate = copy.deepcopy(averaged), math.inf, 0, 0, 1.0
+    optimizer = torch.optim.Adam(
+        skeleton.parameters(), lr=config.learning_rate, betas=(0.9, 0.99), fused=True
+    )
+    # The same masks for every evaluation, so that scores differ by the weights only.
+    score_noise = torch.Generator(device).manual_seed(noise.initial_seed() ^ 1)
+    masks = random_known(len(held), n_tokens, skeleton.n_coarse, score_noise, device)
+    rows = _batches(len(tokens), sizes.batch_size, noise, device)
+    started = time.monotonic()
+    for step in range(1, sizes.steps + 1):
+        learning_rate = rate * config.learning_rate * _schedule(step, sizes.steps)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate
+        batch = tokens[next(rows)]
+        known, split = random_known(len(batch), n_tokens, skeleton.n_coarse, noise, device)
+        loss = skeleton_loss(skeleton, batch, known, split)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        _average(averaged, skeleton, config.ema if step > WARM_UP else 0.9)
+
+        last = step == sizes.steps or time.monotonic() > deadline
+        if step % LOG_EVERY == 0 or last:
+            record = {"phase": "skeleton", "step": step, "steps": sizes.steps, "loss": loss.item()}
+            log({**record, "seconds": round(time.monotonic() - started, 3)})
+        if step % sizes.evaluate_every == 0 or last:
+            score = loss.item()
+            if len(held):
+                with torch.no_grad():
+                    score = skeleton_loss(averaged, held, *masks).item()
+            if not math.isfinite(score):
+                rollbacks += 1
+                if rollbacks > MAX_ROLLBACKS:
+                    raise TrainingError("the loss stays not finite; try a lower learning_rate")
+                rate /= 2
+                skeleton.load_state_dict(best.state_dict())
+                averaged.load_state_dict(best.state_dict())
+                optimizer.state.clear()
+                continue
+            log({"phase": "skeleton", "step": step, "steps": sizes.steps, "holdout_loss": score})
+            if score < best_score:
+                best_score, waited = score, 0
+                best.load_state_dict(averaged.state_dict())
+            else:
+                waited += 1
+            if waited >= config.patience:
+                break
+        if last:
+            break
+    if not math.isfinite(best_score):
+        raise TrainingError("no finite score was reached; try a lower learning_rate")
+    return best
+
+
+def skeleton_loss(skeleton: Skeleton, tokens: Tensor, known: Tensor, split: int) -> Tensor:
+    """Return the mean cross-entropy in nats of an unknown token, over (B, T) tokens; a scalar."""
+    c = skeleton.n_coarse
+    coarse = skeleton.losses(tokens[:split], known[:split], fine=False)
+    total = unknown_mean(coarse, known[:split, :c]).sum()
+    if split < len(tokens):
+        fine = skeleton.losses(tokens[split:], known[split:], fine=True)
+        total = total + unknown_mean(fine, known[split:, c:]).sum()
+    return total / len(tokens)
+
+
+def fit_detail(
+    detail: Detail,
+    critic: Critic,
+    tokens: Tensor,
+    offsets: Tensor,
+    config: TrainConfig,
+    sizes: Plan,
+    noise: torch.Generator,
+    deadline: float,
+    log: Log,
+) -> Detail:
+    """Train the offset generator against the critic, given true tokens; return averaged weights."""
+    preset = PRESETS[config.preset]
+    loss = LOSSES[preset["loss"]]
+    regularizer = REGULARIZERS[preset["regularizer"]](config.gradient_penalty)
+    regularizer.prepare(critic)
+    device, batch_size = tokens.device, sizes.batch_size
+    averaged = copy.deepcopy(detail).requires_grad_(False)
+    options = {"betas": (0.5, 0.9), "fused": True}
+    generator_step = torch.optim.Adam(detail.parameters(), lr=5e-4, **options)  # type: ignore[arg-type]
+    critic_step = torch.optim.Adam(critic.parameters(), lr=1e-3, **options)  # type: ignore[arg-type]
+    rows = _batches(len(tokens), batch_size, noise, device)
+
+    def draw(condition: Tensor) -> Tensor:
+        shape = (len(condition), detail.d_latent)
+        latent = torch.randn(shape, generator=noise, device=device)
+        out: Tensor = detail(condition, latent)
+        return out
+
+    for step in range(1, sizes.critic_steps + 1):
+        for _ in range(config.n_critic):
+            chosen = next(rows)
+            condition, real = tokens[chosen], offsets[chosen]
+            with torch.no_grad():
+                fake = draw(condition)
+            eps = torch.rand(len(real), 1, generator=noise, device=device)
+            critic_loss = critic_objective(critic, loss, regularizer, condition, real, fake, eps)
+            critic_step.zero_grad(set_to_none=True)
+            critic_loss.mean().backward()  # type: ignore[no-untyped-call]
+            critic_step.step()
+            regularizer.project(critic)
+
+        condition = tokens[next(rows)]
+        generator_loss = loss.generator(critic(draw(condition), critic.given(condition))).mean()
+        generator_step.zero_grad(set_to_none=True)
+        generator_loss.backward()  # type: ignore[no-untyped-call]
+        generator_step.step()
+        _average(averaged, detail, config.ema if step > WARM_UP else 0.9)
+
+        if step % LOG_EVERY == 0 or step == sizes.critic_steps:
+            losses = {"critic_loss": critic_loss.mean().item()}
+            losses["generator_loss"] = generator_loss.item()
+            if not all(map(math.isfinite, losses.values())):
+                raise TrainingError("the adversarial losses are not finite; try critic_steps = 0")
+            log({"phase": "detail", "step": step, "steps": sizes.critic_steps, **losses})
+        if time.monotonic() > deadline:
+            break
+    return averaged
+
+
+def critic_objective(
+    critic: Critic,
+    loss: object,
+    regularizer: object,
+    tokens: Tensor,
+    real: Tensor,
+    fake: Tensor,
+    eps: Tensor,
+) -> Tensor:
+    """Return the critic's loss of each example, (B,): the one function that every stepper uses."""
+    condition = critic.given(tokens)
+
+    def score(offsets: Tensor) -> Tensor:
+        out: Tensor = critic(offsets, condition)
+        return out
+
+    values: Tensor = loss.critic(score(real), score(fake))  # type: ignore[attr-defined]
+    penalty: Tensor = regularizer.penalty(score, real, fake, eps)  # type: ignore[attr-defined]
+    return values + penalty
+
+
+def _batches(
+    n_rows: int, batch_size: int, noise: torch.Generator, device: torch.device
+) -> Iterator[Tensor]:
+    """Yield row indices for ever: each epoch is a new permutation, in batches of equal size."""
+    size = min(batch_size, n_rows)
+    while True:
+        order = torch.randperm(n_rows, generator=noise, device=device)
+        for start in range(0, n_rows - size + 1, size):
+            yield order[start : start + size]
+
+
+def _schedule(step: int, steps: int) -> float:
+    """Return the factor of the learning rate: a short warm-up, then half a cosine to zero."""
+    return min(1.0, step / WARM_UP) * 0.5 * (1 + math.cos(math.pi * (step - 1) / steps))
+
+
+@torch.no_grad()
+def _average(averaged: nn.Module, new: nn.Module, decay: float) -> None:
+    torch._foreach_lerp_(list(averaged.parameters()), list(new.parameters()), 1 - decay)

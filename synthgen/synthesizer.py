@@ -1,0 +1,402 @@
+"""The synthesizer: fitted on a real table, it draws synthetic ones and needs the real one no more.
+
+A bundle is a folder of TOML, JSON and safetensors: nothing in it can execute, it holds no row, no
+critic and no optimizer state, and it loads on any device.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from synthgen import conditions as cond
+from synthgen.conditions import Condition
+from synthgen.config import RunConfig
+from synthgen.encode.categorical import CategoricalEncoder
+from synthgen.encode.column import EncodedTable
+from synthgen.encode.numeric import NumericEncoder
+from synthgen.encode.table import TableEncoder
+from synthgen.errors import BundleError, ConfigError, DataError, SchemaError
+from synthgen.gan.sample import BLOCK, Restriction, draw_block
+from synthgen.gan.train import Generator, Log, fit, plan
+from synthgen.replace import regenerate
+from synthgen.schema import Column, TableSchema
+from synthgen.table import RealTable, SyntheticTable
+
+BUNDLE_FORMAT = 1
+BUNDLE_FILES = ("schema.toml", "config.toml", "encoder.json", "generator.safetensors")
+MAX_BUNDLE_BYTES = 2**30
+#: Fewer rows cannot be learnt from: bins, levels and a validation share would be single rows.
+MIN_ROWS = 20
+#: Blocks decoded together.
+BLOCKS_A_BATCH = 16
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the device called ``auto``, ``cpu`` or ``cuda``.
+
+    Raises
+    ------
+    ConfigError
+        If ``cuda`` is demanded and there is none.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device 'cuda' was demanded, but there is none; use 'auto' or 'cpu'")
+    return torch.device(name)
+
+
+@dataclass(repr=False)
+class Synthesizer:
+    """A schema, a fitted encoder and a trained generator.
+
+    Attributes
+    ----------
+    schema : TableSchema
+    encoder : TableEncoder
+    generator : Generator
+    config : RunConfig
+        What it was fitted with.
+    facts : dict
+        Rows, seed, device and version: numbers and short strings, for the manifest.
+    """
+
+    schema: TableSchema
+    encoder: TableEncoder
+    generator: Generator
+    config: RunConfig
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"Synthesizer({self.schema.name!r}, {len(self.schema.modelled)} modelled columns)"
+
+    @classmethod
+    def fit(
+        cls,
+        table: RealTable,
+        *,
+        config: RunConfig,
+        seed: int,
+        device: str = "auto",
+        log: Log = lambda record: None,
+    ) -> Synthesizer:
+        """Fit encoder and generator on the N rows of `table`.
+
+        Parameters
+        ----------
+        table : RealTable
+            Training rows only; a share of them serves as validation.
+        config : RunConfig
+            Its sections `encode`, `train` and `sample`.
+        seed : int
+            Equal seeds on a CPU give equal bundles.
+        device : {"auto", "cpu", "cuda"}
+        log : callable
+            Receives a record now and then: ``{"phase", "step", "steps", "loss", ...}``.
+
+        Raises
+        ------
+        DataError
+            If there are fewer than `MIN_ROWS` rows or nothing to model.
+        TrainingError
+            If training does not converge to finite losses.
+        """
+        from synthgen import __version__
+
+        if len(table) < MIN_ROWS:
+            raise DataError(f"{len(table)} training rows are too few; {MIN_ROWS} are the least")
+        place = pick_device(device)
+        encoder = TableEncoder.fit(table.data, table.schema, config.encode, seed=seed)
+        encoded = encoder.transform(table.data)
+        generator = fit(encoded, config.train, seed=seed, device=place, log=log)
+        facts = {"rows": len(table), "seed": seed, "device": place.type, "version": __version__}
+        return cls(table.schema, encoder, generator, config, facts)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the generator is."""
+        return next(self.generator.parameters()).device
+
+    def sample(self, n: int, *, seed: int, where: Sequence[str] = ()) -> SyntheticTable:
+        """Draw `n` rows.
+
+        Parameters
+        ----------
+        n : int
+            At least 1. The first m rows of a draw of n are the draw of m.
+        seed : int
+            The same seed gives the same rows.
+        where : sequence of str
+            Conditions that every row satisfies, for instance ``["income='>50K'", "age >= 30"]``.
+
+        Raises
+        ------
+        ConfigError
+            If a condition cannot be read, or nothing the generator knows satisfies it.
+        """
+        frame = pd.concat(list(self.sample_batches(n, seed=seed, where=where)), ignore_index=True)
+        return SyntheticTable(self.schema, frame, synthesizer=self.fingerprint, seed=seed)
+
+    def sample_batches(
+        self, n: int, *, seed: int, where: Sequence[str] = ()
+    ) -> Iterator[pd.DataFrame]:
+        """Yield the rows of `sample` in canonical frames of bounded size."""
+        if n < 1:
+            raise ConfigError("the number of rows must be at least 1")
+        conditions = [cond.parse(text, self.schema) for text in where]
+        restriction = self._restriction(conditions)
+        layout = self.encoder.layout
+        for start in range(0, n, BLOCK * BLOCKS_A_BATCH):
+            stop = min(n, start + BLOCK * BLOCKS_A_BATCH)
+            blocks = [
+                draw_block(
+                    self.generator,
+                    layout,
+                    block=b,
+                    seed=seed,
+                    restriction=restriction,
+                    steps=self.config.sample.sampling_steps,
+                )
+                for b in range(start // BLOCK, -(-stop // BLOCK))
+            ]
+            tokens = np.concatenate([b.tokens for b in blocks])
+            offsets = np.concatenate([b.offsets for b in blocks])
+            rng = np.random.default_rng([seed, start])
+            frame = self.encoder.inverse_transform(EncodedTable(tokens, offsets, layout), rng)
+            yield self._complete(frame.iloc[: stop - start], start, seed, conditions)
+
+    def _complete(
+        self, frame: pd.DataFrame, start: int, seed: int, conditions: Sequence[Condition]
+    ) -> pd.DataFrame:
+        """Return `frame` with regenerated columns, conditions exact, in schema order."""
+        frame = frame.copy()
+        for condition in conditions:
+            column = self.schema.column(condition.column)
+            frame[column.name] = _clip(frame[column.name], condition, column)
+        for column in self.schema.columns:
+            if column.is_regenerated:
+                frame[column.name] = regenerate(column, start, len(frame), seed=seed)
+        return frame[self.schema.names]
+
+    def _restriction(self, conditions: Sequence[Condition]) -> Restriction:
+        """Return which tokens are possible at all, and which of these satisfy `conditions`."""
+        weights: dict[int, np.ndarray] = {}
+        first: list[int] = []
+        fine_at = dict(
+            zip(self.encoder.layout.parents.tolist(), range(len(self.encoder.parts), 10**6), strict=False)
+        )
+        for i, part in enumerate(self.encoder.parts):
+            asked = [c for c in conditions if c.column == part.column]
+            column = self.schema.column(part.column)
+            coarse, fine = _possible(part.encoder)
+            if asked and part.view != "clock":
+                share = _share(part.encoder, asked, column, part.view)
+                coarse, fine = coarse + share[0], None if fine is None else fine + share[1]
+                if not np.isfinite(coarse).any():
+                    raise ConfigError(
+                        f"column '{column.name}': nothing that the generator knows satisfies the "
+                        "condition (a value held by too few rows is not kept)"
+                    )
+                first.append(i)
+            weights[i] = coarse
+            if fine is not None:
+                weights[fine_at[i]] = fine
+        return Restriction(weights, tuple(first))
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of everything that decides its rows: schema, encoder, weights, sampling."""
+        digest = hashlib.sha256(self.schema.fingerprint.encode())
+        digest.update(json.dumps([p.encoder.to_json() for p in self.encoder.parts]).encode())
+        digest.update(str(self.config.sample.sampling_steps).encode())
+        for name, tensor in sorted(self.generator.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().numpy().tobytes())
+        return digest.hexdigest()
+
+    def save(self, folder: Path) -> None:
+        """Write the bundle into `folder`, which must not hold one."""
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise ConfigError(f"bundle folder {folder} is not empty")
+        (folder / "schema.toml").write_text(self.schema.to_toml(comments=False), encoding="utf-8")
+        # Where the data came from and where it went is the run's business, not the bundle's.
+        public = self.config.model_copy(update={"data": "", "to": "", "schema_path": None})
+        (folder / "config.toml").write_text(public.to_toml(), encoding="utf-8")
+        self.encoder.save(folder / "encoder.json")
+        state = {k: v.detach().cpu().contiguous() for k, v in self.generator.state_dict().items()}
+        save_file(state, folder / "generator.safetensors")
+        sizes = plan(self.config.train, self.encoder.layout, self.facts["rows"])
+        index = {
+            "format": BUNDLE_FORMAT,
+            "facts": self.facts,
+            "network": {
+                "width": sizes.width,
+                "depth": sizes.depth,
+                "detail": self.generator.detail is not None,
+            },
+            "files": {name: _sha256(folder / name) for name in BUNDLE_FILES},
+        }
+        (folder / "bundle.json").write_text(json.dumps(index, indent=1), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: str | Path, *, device: str = "auto") -> Synthesizer:
+        """Read a bundle, on any device. Executes nothing.
+
+        Raises
+        ------
+        BundleError
+            If a file is missing, linked, too large, changed, of another format version, or holds
+            tensors of the wrong shape or that are not finite.
+        """
+        folder = Path(folder)
+        index = _read_index(folder)
+        try:
+            schema = TableSchema.load(folder / "schema.toml")
+            config = RunConfig.load(folder / "config.toml")
+            encoder = TableEncoder.load(folder / "encoder.json", schema)
+            network = index["network"]
+            generator = Generator(
+                encoder.layout,
+                width=int(network["width"]),
+                depth=int(network["depth"]),
+                latent=config.train.latent,
+                detail=bool(network["detail"]),
+            )
+            state = load_file(folder / "generator.safetensors")
+            if not all(bool(torch.isfinite(t).all()) for t in state.values()):
+                raise BundleError(f"bundle {folder}: weights are not finite")
+            generator.load_state_dict(state)
+        except (SchemaError, ConfigError) as error:
+            raise BundleError(f"bundle {folder}: {error}") from None
+        except (KeyError, TypeError, ValueError, RuntimeError, IndexError, SafetensorError) as error:
+            raise BundleError(f"bundle {folder} is damaged ({type(error).__name__})") from None
+        generator.to(pick_device(device)).eval()
+        return cls(schema, encoder, generator, config, dict(index["facts"]))
+
+
+def _read_index(folder: Path) -> dict[str, Any]:
+    """Return bundle.json after checking that the listed files are there, plain and unchanged."""
+    paths = [folder / name for name in ("bundle.json", *BUNDLE_FILES)]
+    missing = [p.name for p in paths if p.is_symlink() or not p.is_file()]
+    if missing:
+        raise BundleError(f"bundle {folder} lacks {', '.join(missing)} (links do not count)")
+    if sum(p.stat().st_size for p in paths) > MAX_BUNDLE_BYTES:
+        raise BundleError(f"bundle {folder} is larger than {MAX_BUNDLE_BYTES:,} bytes")
+    try:
+        index = json.loads(paths[0].read_text(encoding="utf-8"))
+        version, hashes = index["format"], index["files"]
+        changed = [name for name in BUNDLE_FILES if hashes[name] != _sha256(folder / name)]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise BundleError(f"bundle {folder}: bundle.json is damaged") from None
+    if version != BUNDLE_FORMAT:
+        raise BundleError(
+            f"bundle {folder} has format {version!r:.20}; this synthgen reads {BUNDLE_FORMAT}"
+        )
+    if changed:
+        raise BundleError(f"bundle {folder}: {', '.join(changed)} changed since it was written")
+    return dict(index)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _possible(encoder: Any) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return log weights, 0 or -inf, of the levels and cells that training rows hold."""
+    with np.errstate(divide="ignore"):
+        coarse = np.where(encoder.prior > 0, 0.0, -np.inf)
+        fine = None if encoder.fine_prior is None else np.where(encoder.fine_prior > 0, 0.0, -np.inf)
+    if isinstance(encoder, CategoricalEncoder) and not encoder.is_rare_drawn:
+        coarse[-1] = -np.inf
+    return coarse, fine
+
+
+def _share(
+    encoder: Any, asked: Sequence[Condition], column: Column, view: str
+) -> tuple[np.ndarray, np.ndarray | float]:
+    """Return the log share of each level, and of each cell in it, that satisfies all of `asked`."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        if isinstance(encoder, CategoricalEncoder):
+            texts = pd.Series([None, *encoder.levels, None], dtype="str")
+            if column.kind == "boolean":
+                texts = texts.map({"False": False, "True": True}).astype("boolean")
+            holds = np.all([c.holds(texts, column) for c in asked], axis=0)
+            return np.log(holds.astype(float)), 0.0
+        assert isinstance(encoder, NumericEncoder)
+        share = np.ones_like(encoder.cells[0])
+        for condition in asked:
+            share *= _overlap(encoder, condition, column, view)
+        prior = np.ones_like(share) if encoder.fine_prior is None else encoder.fine_prior
+        return np.log((share * prior).sum(axis=1)), np.log(share)
+
+
+def _overlap(encoder: NumericEncoder, condition: Condition, column: Column, view: str) -> np.ndarray:
+    """Return the share (L, F) of each cell that satisfies one condition; level 0 is missing."""
+    lower, upper = encoder.cells
+    if condition.operator in ("null", "not null"):
+        share = np.full_like(lower, float(condition.operator == "not null"))
+        share[0] = float(condition.operator == "null")
+        return share
+    unit = encoder.unit or 0.0
+    parts = [condition]
+    if condition.operator in ("in", "!="):
+        parts = [Condition(condition.column, "=", (v,)) for v in condition.values]
+    share = np.zeros_like(lower)
+    for part in parts:
+        low, high = (_number(b, column, view) for b in part.bounds(column))
+        # Ends are widened by half a unit, so that one whole number has a width.
+        a = np.maximum(lower, -np.inf if low is None else low) - unit / 2
+        b = np.minimum(upper, np.inf if high is None else high) + unit / 2
+        width = upper - lower + unit
+        share += np.where(width > 0, (b - a) / np.where(width > 0, width, 1), (b >= a) * 1.0).clip(0, 1)
+        if encoder.tails[1] and (high is None or high > upper.max()) and low is not None:
+            # Beyond the nominal end of a heavy tail there are still rows.
+            level, fine = encoder.level[-1], encoder.fine[-1]
+            share[level, fine] = max(share[level, fine], 1e-3)
+    if condition.operator == "!=":
+        share = np.where(upper > lower, 1.0, 1 - share)
+    share = share.clip(0, 1)
+    share[0] = 0
+    return share
+
+
+def _number(bound: Any, column: Column, view: str) -> float | None:
+    """Return a bound in the unit of the part: days since 1970 for a datetime's first part."""
+    if bound is None or column.kind != "datetime":
+        return None if bound is None else float(bound)
+    stamp = bound.tz_convert(column.timezone).tz_localize(None) if column.timezone else bound
+    return float((stamp - pd.Timestamp(0)) // pd.Timedelta(days=1))
+
+
+def _clip(values: pd.Series, condition: Condition, column: Column) -> pd.Series:
+    """Return numbers or dates inside the condition: cells that it cuts may have overshot."""
+    if column.kind not in ("numeric", "datetime"):
+        return values
+    low, high = condition.bounds(column)
+    if condition.operator in ("in", "!="):
+        wrong = ~condition.holds(values, column) & values.notna().to_numpy()
+        if condition.operator == "in" and wrong.any():
+            wanted = pd.Series([cond.read_value(v, column) for v in condition.values])
+            distance = [(values[wrong] - w).abs() for w in wanted]
+            nearest = np.argmin(np.column_stack([d.to_numpy() for d in distance]), axis=1)
+            values = values.copy()
+            values[wrong] = wanted.iloc[nearest].to_numpy()
+        elif wrong.any():
+            excluded = cond.read_value(condition.values[0], column)
+            values = values.copy()
+            values[wrong] = cond.one_step(excluded, column, up=True)
+        return values
+    return values.clip(low, high)
