@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import platform
 import secrets
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -148,13 +149,18 @@ def discarding_unless_read(folder: RunFolder) -> Iterator[None]:
 # --- stages -------------------------------------------------------------------------------------
 
 
+def debugging() -> bool:
+    """Whether a developer asked to see unforeseen exceptions, whose texts may quote data."""
+    return os.environ.get("SYNTHGEN_DEBUG") == "1"
+
+
 @contextmanager
 def _stage(folder: RunFolder, name: str) -> Iterator[None]:
     """Log start and end; let nothing through the boundary that could quote data."""
     start = time.monotonic()
     folder.log(stage=name, event="start")
     try:
-        with boundary(name):
+        with nullcontext() if debugging() else boundary(name):
             yield
     except SynthgenError as error:
         folder.log(stage=name, event="failed", error=type(error).__name__)
@@ -187,11 +193,10 @@ def train(folder: RunFolder) -> Receipt:
         from synthgen.synthesizer import Synthesizer
 
         config, schema = folder.config, folder.schema
-        real, holdout = _real(folder.train_path, schema), _real(folder.holdout_path, schema)
+        real = _real(folder.train_path, schema)
         folder.training_path.unlink(missing_ok=True)
         fitted = Synthesizer.fit(
             real,
-            holdout=holdout,
             config=config,
             seed=seed_of(config),
             device=config.device,
@@ -421,7 +426,6 @@ def train_bundle(config: RunConfig, *, progress: Listener | None = None) -> None
         halves = split(table, holdout=config.split.holdout, seed=seed)
         fitted = Synthesizer.fit(
             halves.train,
-            holdout=halves.holdout,
             config=config,
             seed=seed,
             device=config.device,
