@@ -21,7 +21,7 @@ from synthgen.errors import DataError, SchemaError, Violation
 from synthgen.schema import Column, TableSchema
 from synthgen.table import RealTable, from_arrow
 
-MAX_EXACT = 2**53  # above it, float64 skips whole numbers
+MAX_EXACT = 2**53  # from here on a float64 may stand for several whole numbers
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _WHOLE = r"^[+-]?\d+$"
 _ISO = r"^\d{4}-?\d\d-?\d\d([T ]\d\d(:?\d\d(:?\d\d([.,]\d+)?)?)? ?(Z|[+-]\d\d(:?\d\d)?)?)?$"
@@ -296,13 +296,13 @@ def _typed_numbers(cells: pa.Array) -> pa.Array:
 
 
 def _check_large(cells: pa.Array, values: np.ndarray, column: Column, broken: Broken) -> None:
-    large = np.abs(values) > MAX_EXACT
+    large = np.abs(values) >= MAX_EXACT
     if column.decimals != 0 and large.any():  # 1e300 is fine where fractions are
         if pa.types.is_string(cells.type):
             large &= _mask(pc.match_substring_regex(cells, _WHOLE))
         elif pa.types.is_floating(cells.type):
             return
-    rule = "are whole numbers beyond 2^53, which do not survive as numbers"
+    rule = "are whole numbers of 2^53 and more, which do not survive as numbers"
     broken.note(large.sum(), rule, 'use kind = "id"')
 
 

@@ -87,7 +87,7 @@ def infer(source: Source, *, name: str | None = None, rows: int = 200_000) -> Ta
     -------
     TableSchema
         Its columns have ``source = "data"`` and a `reason` each; the data conforms to it, unless a
-        typed column holds infinities, nested values or whole numbers beyond 2^53.
+        typed column holds infinities, nested values or whole numbers of 2^53 and more.
 
     Raises
     ------
@@ -360,8 +360,10 @@ def _numeric(levels: _Levels, rows: int) -> Column | None:
         found = _whole_number_id(kept, values)
         if found is not None:
             return replace(found, missing=missing, nullable=kept.n_missing > 0)
-        if np.abs(values).max(initial=0) > MAX_EXACT:
-            return None if not typed else _text_or_categories(kept, "whole numbers beyond 2^53")
+        if np.abs(values).max(initial=0) >= MAX_EXACT:
+            return (
+                None if not typed else _text_or_categories(kept, "whole numbers of 2^53 and more")
+            )
     low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 0.0)
     form = "whole numbers" if decimals == 0 else "numbers"
     reason = (
@@ -423,7 +425,7 @@ def _whole_number_id(levels: _Levels, values: np.ndarray) -> Column | None:
         return _entity(levels)
     n = len(values)
     gapless = n >= MIN_UNIQUE_ROWS and values.max() - values.min() == n - 1
-    beyond = np.abs(values).max(initial=0) > MAX_EXACT
+    beyond = np.abs(values).max(initial=0) >= MAX_EXACT
     if not (_says_id(levels) or gapless or beyond):
         return None
     sequence = " and without a gap" if gapless else ""

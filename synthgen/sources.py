@@ -54,6 +54,8 @@ class Source:
     delimiter, encoding, strip : str, str, bool
         The dialect of a CSV file. `strip` says whether blanks around cells are to be dropped;
         `conform` does it, the cells here still have them.
+    n_header_lines : int
+        Of a CSV file: blank lines before the header, and the header.
     """
 
     uri: str
@@ -63,6 +65,7 @@ class Source:
     delimiter: str = ","
     encoding: str = "utf-8"
     strip: bool = False
+    n_header_lines: int = 1
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Yield the rows in file order; every call starts again at the first row.
@@ -144,13 +147,11 @@ def _check_names(uri: str, names: Sequence[str]) -> None:
 def _open_csv(uri: str, path: Path, schema: TableSchema | None) -> Source:
     encoding = _encoding(uri, path, schema.encoding if schema else "utf-8")
     declared = schema.delimiter if schema else None
-    delimiter, header, has_rows = _first_records(uri, path, encoding, declared)
+    delimiter, header, n_lines = _read_header(uri, path, encoding, declared)
     names = [name.strip() for name in header]
     _check_names(uri, names)
-    if not has_rows:
-        raise DataError(f"{uri}: the file has a header and no rows")
     strip = schema.strip if schema else False
-    return Source(uri, "csv", names, (path,), delimiter, encoding, strip)
+    return Source(uri, "csv", names, (path,), delimiter, encoding, strip, n_lines)
 
 
 def _encoding(uri: str, path: Path, declared: str) -> str:
@@ -172,10 +173,10 @@ def _encoding(uri: str, path: Path, declared: str) -> str:
     return "utf-8" if name == "utf-8-sig" else name
 
 
-def _first_records(
+def _read_header(
     uri: str, path: Path, encoding: str, delimiter: str | None
-) -> tuple[str, list[str], bool]:
-    """Return the delimiter, the header and whether a row follows it."""
+) -> tuple[str, list[str], int]:
+    """Return the delimiter, the header's cells, and how many lines end with it."""
     try:
         with path.open(encoding=_with_bom(encoding), newline="") as file:
             sample = file.read(SNIFF_BYTES)
@@ -184,10 +185,13 @@ def _first_records(
     except UnicodeError:
         raise _csv_error(uri, path, encoding, delimiter or ",") from None
     chosen = delimiter or max(DELIMITERS, key=lambda d: _delimiter_score(sample, d))
-    records = [r for r in _records(sample, chosen, 2) if r]
+    records = _records(sample, chosen, 2)
     if not records:
         raise DataError(f"{uri}: the file is empty")
-    return chosen, records[0], len(records) > 1
+    if len(records) == 1:
+        raise DataError(f"{uri}: the file has a header and no rows")
+    blank = sample[: len(sample) - len(sample.lstrip("\r\n"))]
+    return chosen, records[0], len(blank.splitlines()) + 1
 
 
 def _records(sample: str, delimiter: str, n: int) -> list[list[str]]:
@@ -228,7 +232,7 @@ def _csv_batches(source: Source) -> Iterator[pa.RecordBatch]:
                 block_size=BLOCK_BYTES,
                 encoding=source.encoding,
                 column_names=source.names,
-                skip_rows_after_names=1,
+                skip_rows_after_names=source.n_header_lines,
             ),
             parse_options=pa_csv.ParseOptions(
                 delimiter=source.delimiter, newlines_in_values=True, invalid_row_handler=skip
