@@ -26,14 +26,13 @@ Ints = NDArray[np.int64]
 
 #: Fewest real rows behind anything that is drawn.
 K = 10
-MAX_LEVELS = 12
-N_BINS = 28
+MAX_LEVELS = 8
+N_BINS = 32
 #: A value this frequent among many others gets a line of its own, so that the rest can be seen.
 SPIKE_SHARE, SPIKE_LEVELS = 0.25, 30
 
 _OTHER = "other (rare)"
 _TOO_FEW = f"Not drawn: fewer than {2 * K} real rows have such a value."
-_DAY = 86_400
 _TIME_UNITS = {  # pandas frequency: (seconds, how an edge is written)
     "1s": (1, "%H:%M:%S"),
     "1min": (60, "%m-%d %H:%M"),
@@ -183,10 +182,11 @@ def _drawn_numbers(x: Floats, y: Floats, whole: bool) -> Picture:
     if len(x) < 2 * K:
         return Picture(note=_TOO_FEW)
     low, high = _core(x)
-    step = _nice_step((high - low) / N_BINS, whole)
+    step = _nice_step(high / N_BINS - low / N_BINS, whole)
     first = math.floor(low / step) + 1
     edges = np.arange(first, max(math.ceil(high / step), first + 1), dtype="float64") * step
-    return _binned(x, y, edges, [_plain(float(e), step) for e in edges])
+    names = [_plain(float(e), step) for e in edges]
+    return _binned(x, y, edges, names, is_exact=whole and step == 1)
 
 
 def _dates(real: pd.Series, synthetic: pd.Series) -> Picture:
@@ -197,7 +197,7 @@ def _dates(real: pd.Series, synthetic: pd.Series) -> Picture:
     span = (high - low).total_seconds()
     fits = [unit for unit, (seconds, _) in _TIME_UNITS.items() if span / seconds <= N_BINS]
     unit = fits[0] if fits else "25YS"
-    stamps = pd.date_range(low.floor("min" if span < _DAY else "D"), high, freq=unit)
+    stamps = pd.date_range(low.floor("D" if unit[-1] in "DS" else unit), high, freq=unit)
     stamps = stamps[(stamps > low) & (stamps <= high)]
     edges = _microseconds(pd.Series(stamps))
     return _binned(x, y, edges, [stamp.strftime(_TIME_UNITS[unit][1]) for stamp in stamps])
@@ -232,10 +232,13 @@ def _nice_step(width: float, whole: bool) -> float:
     return max(step, 1.0) if whole else step
 
 
-def _binned(x: Floats, y: Floats, edges: Floats, names: list[str]) -> Picture:
+def _binned(
+    x: Floats, y: Floats, edges: Floats, names: list[str], *, is_exact: bool = False
+) -> Picture:
     """Count both tables in the bins between `edges`, open at both ends, small bins merged.
 
-    `names` say the edges. Without any edge there is one bin, which says nothing and is not drawn.
+    `names` say the edges; with `is_exact` a bin holds one whole number, its left edge. A single
+    bin says nothing and is not drawn.
     """
     real, synthetic = (
         np.bincount(np.searchsorted(edges, v, side="right"), minlength=len(edges) + 1)
@@ -246,7 +249,7 @@ def _binned(x: Floats, y: Floats, edges: Floats, names: list[str]) -> Picture:
         return Picture(note=f"Not drawn: no two bins have {K} real rows.")
     cells = [
         Cell(
-            _range(names, start, stop),
+            _range(names, start, stop, is_exact),
             float(real[start:stop].sum()) / len(x),
             float(synthetic[start:stop].sum()) / max(len(y), 1),
             float(start),
@@ -255,9 +258,15 @@ def _binned(x: Floats, y: Floats, edges: Floats, names: list[str]) -> Picture:
         for start, stop in runs
     ]
     inner = sorted({int(cell.right) for cell in cells[:-1]})
-    chosen = inner[:: max(1, -(-len(inner) // 5))]
-    ticks = tuple((float(position), names[position - 1]) for position in chosen)
+    middle = 0.5 if is_exact else 0.0
+    ticks = tuple((position + middle, names[position - 1]) for position in _even(inner))
     return Picture(tuple(cells), True, ticks)
+
+
+def _even(positions: list[int], n: int = 5) -> list[int]:
+    """Return about `n` of the sorted `positions`, spread over their range, both ends included."""
+    wanted = np.linspace(positions[0], positions[-1], n)
+    return sorted({min(positions, key=lambda p: abs(p - w)) for w in wanted})
 
 
 def _merge(counts: Ints) -> list[tuple[int, int]]:
@@ -277,14 +286,14 @@ def _merge(counts: Ints) -> list[tuple[int, int]]:
     return runs
 
 
-def _range(names: list[str], start: int, stop: int) -> str:
+def _range(names: list[str], start: int, stop: int, is_exact: bool) -> str:
     """Say a run of bins in words; bin i lies between edge i - 1 and edge i."""
-    if start == 0 and stop > len(names):
-        return "all values"
     if start == 0:
         return f"below {names[stop - 1]}"
     if stop > len(names):
         return f"{names[start - 1]} and more"
+    if is_exact and stop == start + 1:
+        return names[start - 1]
     return f"{names[start - 1]} to below {names[stop - 1]}"
 
 
@@ -292,8 +301,9 @@ def _plain(value: float, step: float) -> str:
     """Write an edge with the digits that its step needs."""
     if value and not 1e-4 <= abs(value) < 1e9:
         return f"{value:.3g}"
+    comma = "," if abs(value) >= 10_000 else ""  # years are not written 1,984
     if not step:
-        return f"{value:,.6g}" if value != round(value) else f"{value:,.0f}"
+        return f"{value:{comma}.0f}" if value == round(value) else f"{value:{comma}.6g}"
     power = math.floor(math.log10(step))
     digits = max(0, -power + (round(step / 10**power, 6) == 2.5))
-    return f"{value + 0.0:,.{digits}f}"
+    return f"{value + 0.0:{comma}.{digits}f}"

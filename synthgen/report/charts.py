@@ -55,13 +55,13 @@ def histogram(key: str, picture: Picture, title: str) -> Markup:
     axis = [f'<path class="axis" d="M0 {floor:.0f}H{width:.0f}"/>']
     last = -math.inf
     for position, label in picture.ticks:
-        x = 1 + position * unit
-        half = 3.4 * len(label)
-        if x - half < last or x + half > width:
+        x, half = 1 + position * unit, 3.4 * len(label)
+        middle = min(max(x, half), width - half)
+        if middle - half < last:
             continue
-        last = x + half + 8
+        last = middle + half + 8
         axis.append(f'<path class="axis" d="M{x:.1f} {floor:.0f}v4"/>')
-        axis.append(_label(x, floor + 18, label, "middle"))
+        axis.append(_label(middle, floor + 18, label, "middle"))
     body = [*bars, f'<path class="synthetic-line" d="{"".join(outline)}"/>', *axis]
     said = f"{len(cells)} bins; the numbers are in the table below the chart."
     return _svg(key, width, height, title, said, body)
@@ -69,13 +69,13 @@ def histogram(key: str, picture: Picture, title: str) -> Markup:
 
 def bars(key: str, picture: Picture, title: str) -> Markup:
     """Draw levels: for each one a bar of real rows and, below it, one of synthetic rows."""
-    row, left, right = 24.0, 118.0, 258.0
+    row, left, right = 24.0, 126.0, 252.0
     cells = picture.cells
     largest = max(max(c.real, c.synthetic) for c in cells) or 1.0
     body = []
     for i, cell in enumerate(cells):
         y = 4 + i * row
-        body.append(_label(left - 8, y + 13, _short(cell.label, 18), "end"))
+        body.append(_label(left - 8, y + 13, _short(cell.label, 17), "end"))
         for value, name, at in ((cell.real, "real", y + 1), (cell.synthetic, "synthetic", y + 11)):
             length = (right - left) * value / largest
             body.append(

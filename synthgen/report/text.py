@@ -6,7 +6,7 @@ characters that turn the line around. Markup is escaped where text becomes HTML;
 >>> visible("a\u202eb\n")
 'a[U+202E]b[U+000A]'
 >>> share(0.1234), share(0.0002), number(0.98765), number(16281.0)
-('12.3 %', '< 0.1 %', '0.988', '16,281')
+('12.3\xa0%', '<\xa00.1\xa0%', '0.988', '16,281')
 """
 
 from __future__ import annotations
@@ -30,9 +30,11 @@ def share(value: float | None) -> str:
     """Write a share in [0, 1] as percent."""
     if value is None:
         return DASH
-    if 0 < abs(value) < 0.0005:
-        return "< 0.1 %"
-    return f"{100 * value:.1f} %"
+    if value == 0:
+        return "0\u00a0%"
+    if abs(value) < 0.0005:
+        return "<\u00a00.1\u00a0%"
+    return f"{100 * value:.1f}\u00a0%"
 
 
 def number(value: float | int | bool | None) -> str:

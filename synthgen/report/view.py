@@ -32,14 +32,21 @@ TITLES = {
     "schema.output": "Output keeps the schema",
     "marginals": "Each column looks real",
     "pair_tv": "Pairs of columns look real",
+    "pair_loss": "Dependences are kept",
     "c2st": "Hard to tell from real rows",
     "tstr": "Prediction, trained on synthetic rows",
-    "tstr_ratio": "Predictive power that survives",
+    "tstr_ratio": "Predictive power survives",
     "exact_copies": "Exact copies of training rows",
     "unique_copies": "Copies of rows that occur once",
     "near_copies": "Near copies of training rows",
     "isolated_near_copies": "Near copies of lonely rows",
-    "dcr_share": "Closer to training than to fresh rows",
+    "dcr_share": "Distance to training rows",
+}
+
+_DISTANCES = {
+    "ks": "KS distance",
+    "tvd": "Total variation",
+    "missing": "Missing rate off by",
 }
 
 
@@ -211,8 +218,8 @@ def _summary(report: Report, decision: Decision) -> Iterable[str]:
         yield "No rule was measured, and what is not known refuses."
     else:
         named = "; ".join(title(r.name).lower() for r in failing)
-        yield f"{len(failing)} of {len(required)} rules refuse it: {named}."
-        yield "Nothing was exported; the reasons are in the table below, the refusing rules first."
+        yield f"{len(failing)} of {len(required)} rules are not met: {named}."
+        yield "A refused table is not exported; the table below gives the reasons."
     if waived:
         yield f"Waived and so not judged: {'; '.join(title(r.name).lower() for r in waived)}."
     told = {m.name: m for m in report if m.status == "measured"}
@@ -228,7 +235,11 @@ def _summary(report: Report, decision: Decision) -> Iterable[str]:
             f"AUC of {m.value:.2f}; 0.50 is chance."
         )
     if (m := told.get("tstr_ratio")) and m.value is not None:
-        yield f"Models trained on it keep {share(m.value)} of the predictive power."
+        yield (
+            f"Models trained on it keep {share(m.value)} of the predictive power."
+            if m.value > 0
+            else "Models trained on it predict no better than guessing."
+        )
     if (m := told.get("exact_copies")) and m.value is not None:
         yield (
             f"It repeats {share(m.value)} of the training rows exactly, and "
@@ -311,12 +322,9 @@ def _threshold(m: Measurement, rule: RuleResult) -> float | None:
 def _card(key: str, column: Column, report: Report, evidence: Evidence) -> Card:
     real, synthetic = evidence.holdout[column.name], evidence.synthetic[column.name]
     seen = picture(column.kind, real, synthetic, whole=column.decimals == 0)
-    distances = tuple(
-        f"{m.name.partition('.')[0]} {quantity(m.value, m.unit)}"
-        + (f", fresh real rows {quantity(m.control, m.unit)}" if m.control is not None else "")
-        for m in report
-        if m.area == "fidelity" and m.name.partition(".")[2] == column.name
-    )
+    measured = [
+        m for m in report if m.area == "fidelity" and m.name.partition(".")[2] == column.name
+    ]
     return Card(
         key=key,
         name=column.name,
@@ -325,9 +333,16 @@ def _card(key: str, column: Column, report: Report, evidence: Evidence) -> Card:
         note=seen.note,
         missing=_missing(seen),
         spike=seen.spike,
-        distances=distances,
+        distances=tuple(_distance(m) for m in measured),
         cells=tuple((c.label, share(c.real), share(c.synthetic)) for c in seen.cells),
     )
+
+
+def _distance(m: Measurement) -> str:
+    measure = m.name.partition(".")[0]
+    said = f"{_DISTANCES.get(measure, measure)} {quantity(m.value, m.unit)}"
+    control = "" if m.control is None else f", fresh real rows {quantity(m.control, m.unit)}"
+    return said + control
 
 
 def _draw(key: str, column: Column, seen: Picture) -> Markup:
