@@ -21,7 +21,7 @@ from prefect.states import Failed  # noqa: E402
 
 from synthgen import pipeline  # noqa: E402
 from synthgen.config import RunConfig  # noqa: E402
-from synthgen.errors import GateRefused, StageError, boundary  # noqa: E402
+from synthgen.errors import StageError, boundary  # noqa: E402
 from synthgen.run_folder import Listener, Receipt, RunFolder, listening  # noqa: E402
 
 #: path, sha256 and rows of what a stage wrote, as `Receipt` has them.
@@ -102,10 +102,10 @@ def synthesize(path: str) -> ReceiptDict | State[Any]:
             receipt = ingest(run)
         for stage in (train, generate, validate):
             receipt = stage(run, receipt)
-        try:
-            return export(run, receipt)
-        except GateRefused as refused:
-            return Failed(name="Refused", message=str(refused))
+        decision = folder.decision
+        if not decision.passed:
+            return Failed(name="Refused", message=pipeline.refusal(decision))
+        return export(run, receipt)
 
 
 def _prepared(path: str) -> RunFolder:
