@@ -255,7 +255,7 @@ def _people(rows: int, seed: int, rng: np.random.Generator) -> pd.DataFrame:
             "patient_id": [f"P-{i}" for i in number],
             "name": [f"{a} {b}" for a, b in zip(first, last, strict=True)],
             "email": [
-                f"{a}.{b}{i % 10_000}@example.org".lower()
+                f"{a}.{b}{i}@example.org".lower()
                 for a, b, i in zip(first, last, number, strict=True)
             ],
         }

@@ -34,7 +34,7 @@ MOSTLY = 0.5
 ALMOST_ALL = 0.9
 
 MISSING_TOKENS = ("?", "NA", "N/A", "NULL", "null", "None", "nan", "NaN", "-")
-_CANONICAL_NUMBER = r"^-?(0|[1-9]\d*|0?\.\d)(\.?\d*)([eE][+-]?\d+)?$"
+_CANONICAL_NUMBER = r"^-?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][+-]?\d+)?$"
 
 DATE_FORMATS = tuple(
     f"{date}{time}"
@@ -55,7 +55,7 @@ _PHONE = r"^(\+\d|\(\d|\d+[ ./()-]+\d)[\d ./()x-]{5,20}$"
 _SEQUENCES = (
     r"^\d{3}-\d{2}-\d{4}$",  # US social security number
     r"^[A-Z]{2}\d{2}( ?[A-Z0-9]{4}){3,7}( ?[A-Z0-9]{1,3})?$",  # IBAN
-    r"^\d{4}([ -]?)\d{4}([ -]?)\d{4}([ -]?)\d{1,4}$",  # payment card
+    r"^\d{4}([ -]\d{4}){2}[ -]\d{1,4}$",  # payment card
 )
 _UUID = r"^\{?[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\}?$"
 _HASH = r"^[0-9A-Fa-f]{16,128}$"

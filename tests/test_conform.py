@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synthgen.conform import conform, refuse_unmodelled, violations
@@ -283,6 +283,7 @@ _ROWS = st.lists(
 )
 
 
+@settings(deadline=None, max_examples=50)
 @given(rows=_ROWS)
 def test_text_and_typed_columns_give_the_same_table(rows: list[tuple[Any, ...]]) -> None:
     types = [pa.float64(), pa.int64(), pa.string(), pa.bool_(), pa.timestamp("us")]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synthgen import sources
@@ -239,6 +239,7 @@ def test_a_flipped_bit_in_a_page_is_found(tmp_path: Path) -> None:
 CELLS = st.text(st.characters(codec="utf-8", exclude_characters="\r\x00"), max_size=8)
 
 
+@settings(deadline=None, max_examples=50)
 @given(rows=st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=8))
 def test_any_quoted_text_survives(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str]]
