@@ -225,7 +225,7 @@ def _summary(report: Report, decision: Decision) -> Iterable[str]:
     told = {m.name: m for m in report if m.status == "measured"}
     if (m := told.get("marginals")) and m.worst is not None:
         yield (
-            f"The column that differs most from real data ({m.details.get('worst', 'unnamed')}) "
+            f"The column that differs most from real data{_worst_column(m)} "
             f"lies at most {max(m.worst, 0.0):.3f} beyond what fresh real rows show by chance, "
             "on a scale from 0 to 1."
         )
@@ -245,6 +245,11 @@ def _summary(report: Report, decision: Decision) -> Iterable[str]:
             f"It repeats {share(m.value)} of the training rows exactly, and "
             f"{share(m.control)} of fresh real rows that it never saw."
         )
+
+
+def _worst_column(m: Measurement) -> str:
+    name = str(m.details.get("worst", "")).partition(".")[2]
+    return f", {name}," if name else ""
 
 
 def _by_section(report: Report, columns: set[str]) -> dict[str, list[Measurement]]:
@@ -272,7 +277,8 @@ def _measure(key: str, m: Measurement, rules: Mapping[str, RuleResult]) -> Measu
         interval = f"{quantity(m.low, m.unit)} to {quantity(m.high, m.unit)}"
     return MeasureRow(
         name=title(m.name),
-        value=quantity(m.value, m.unit) + ("" if m.unit == "share" else f" {m.unit}"),
+        value=quantity(m.value, m.unit)
+        + ("" if m.unit == "share" or m.value is None else f" {m.unit}"),
         interval=interval,
         control=quantity(m.control, m.unit),
         n=number(m.n),

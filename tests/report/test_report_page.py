@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from synthgen.checks.check import Evidence, Measurement, Report
-from synthgen.checks.gate import Decision, decide
+from synthgen.checks.gate import Decision, decide, judge
 from synthgen.config import GatePolicy
 from synthgen.report import render
 from synthgen.rng import stream
@@ -179,7 +179,7 @@ def test_no_cell_below_ten_rows_is_shown():
 
 def test_ids_and_personal_data_are_named_and_never_drawn(outline, html):
     assert "Not modelled" in outline.text
-    assert "patient id" in outline.text
+    assert "patient id mail email" in outline.text
     assert "example.org" not in html
     assert "P399" not in html
 
@@ -275,6 +275,22 @@ def browse(html: str, folder: Path) -> tuple[str, str]:
         check=True,
     )
     return done.stdout, "\n".join(x for x in done.stderr.splitlines() if "CONSOLE" in x)
+
+
+@pytest.mark.slow
+def test_the_judges_own_report_fills_every_section():
+    columns = tuple(c for c in SCHEMA.columns if c.name != "empty")
+    schema = TableSchema(name="clinic", columns=columns)
+    train, holdout, synthetic = (frame(400, seed)[schema.names] for seed in (1, 2, 3))
+    evidence = Evidence(schema, train, holdout, synthetic)
+    report = judge(evidence)
+    decision = decide(report, GatePolicy(), fingerprint=report.facts["fingerprint"])
+    outline = Outline(render(report, decision, evidence))
+    assert "The column that differs most from real data, " in outline.text
+    assert "The worst five pairs" in outline.text
+    assert "Columns that give synthetic rows away" in outline.text
+    captions = {"Detectors", "Usefulness for prediction", "Copies and near copies"}
+    assert captions <= {a.get("aria-label") for _, a in outline.tags}
 
 
 @pytest.mark.slow
