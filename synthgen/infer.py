@@ -566,7 +566,8 @@ def _one_pattern(levels: _Levels) -> bool:
     if len(found) != 1:
         return False
     pattern = found[0].as_py()
-    return "9" in pattern and not re.fullmatch(r"[9.,%$€£ +-]*[.,%$€£ +][9.,%$€£ +-]*", pattern)
+    is_amount = re.fullmatch(r"[-+$€£]*9([.,]9)+[%$€£]*", pattern)
+    return "9" in pattern and " " not in pattern and not is_amount
 
 
 def _text(levels: _Levels, rows: int) -> Column:

@@ -273,7 +273,7 @@ class TableSchema:
         for column in self.columns:
             table = tomlkit.table()
             if comments and column.reason:
-                table.add(tomlkit.comment(" ".join(column.reason.split())))
+                table.add(tomlkit.comment(_one_line(column.reason)))
             for f in dataclasses.fields(Column):
                 value = getattr(column, f.name)
                 if f.name != "reason" and value != f.default:
@@ -331,6 +331,11 @@ class TableSchema:
     def save(self, path: str | Path) -> None:
         """Write the schema with its comments."""
         Path(path).write_text(self.to_toml(), encoding="utf-8")
+
+
+def _one_line(text: str) -> str:
+    """Return `text` as a TOML comment can hold it: one line, no control characters."""
+    return "".join(c if c.isprintable() else " " for c in " ".join(text.split()))
 
 
 def _default(cls: type, name: str) -> Any:
