@@ -106,10 +106,10 @@ class GatePolicy(_Section):
         0, ge=0, description="cells against the schema, in the file as written"
     )
     max_marginal_excess: Threshold = Field(
-        0.15, gt=0, le=1, description="worst column's distance beyond the holdout's own"
+        0.2, gt=0, le=1, description="worst column's distance beyond the holdout's own"
     )
-    max_pair_excess: Threshold = Field(
-        0.10, gt=0, le=1, description="mean pair distance beyond the holdout's own"
+    max_pair_loss: Threshold = Field(
+        0.5, gt=0, le=1, description="share of the dependence between columns that is lost"
     )
     max_c2st: Threshold = Field(
         0.95, gt=0.5, le=1, description="AUC of a detector; useless tables score 1"

@@ -31,13 +31,20 @@ MAX_ROWS = 100_000
 MAX_BLOCKS = 5
 #: Pairs of columns looked at; more are sampled.
 MAX_PAIRS = 1_000
-#: Levels of one column in a two-way table; rarer ones are one level together.
-PAIR_LEVELS = 50
+#: Most bins of a number, and most levels of a category, in a two-way table.
+MAX_BINS, PAIR_LEVELS = 10, 50
+#: Rows wanted for each cell of a two-way table; fewer rows get coarser tables.
+ROWS_PER_CELL = 30
 #: Resamples behind the interval of the pair distance.
 PAIR_RESAMPLES = 20
 #: Rows a side that the detector sees.
 DETECTOR_ROWS = 8_000
 FOLDS = 5
+#: Pairs that the dependence is judged by: the strongest quarter, at least so many.
+LEAST_STRONG = 5
+#: Distance between shuffled and fresh rows below which columns count as unrelated.
+LEAST_STRUCTURE = 0.02
+NOTHING_MODELLED = "no column is modelled: there is nothing to compare"
 Z95 = float(norm.ppf(0.975))
 
 
@@ -83,7 +90,7 @@ def marginals(evidence: Evidence) -> list[Measurement]:
     tables = _Tables.of(evidence)
     found = [m for c in evidence.schema.modelled for m in _column(tables, c)]
     if not found:
-        return [_nothing_modelled("marginals")]
+        return [_inconclusive("marginals", NOTHING_MODELLED)]
     excess = {m.name: _number(m.worst) - _number(m.control) for m in found}
     worst = max(excess, key=lambda name: excess[name])
     summary = Measurement(
@@ -101,50 +108,85 @@ def marginals(evidence: Evidence) -> list[Measurement]:
 
 
 def pairs(evidence: Evidence) -> list[Measurement]:
-    """Mean total variation distance of the two-way tables of all pairs of modelled columns.
+    """Compare the two-way tables of all pairs of modelled columns with train's.
 
-    Numbers are cut at train's deciles, a value on an edge below it, so that a point mass is a bin
-    of its own; missing is a level. ``details["pairs"]`` holds every pair's distance and control.
+    Numbers are cut at train's quantiles (deciles, from 3,000 rows on), a value on an edge below
+    it, so that a point mass is a bin of its own; missing is a level. ``pair_tv`` is the mean total
+    variation distance; its details hold every pair's distance, control and strength (Cramer's V in
+    train), and what train rows with every column shuffled score.
+
+    ``pair_loss`` takes the strongest pairs only and puts their distance on a scale from the
+    control (0) to the shuffled rows (1): the share of what the columns tell about each other that
+    is lost. All pairs would drown it: most are weak, and noise is the same in all.
     """
-    if len(evidence.schema.modelled) < 2:
-        return [_nothing_modelled("pair_tv", "fewer than two modelled columns: there is no pair")]
-    tables = _Tables.of(evidence)
-    coded = [_binned(tables, c) for c in evidence.schema.modelled]
-    rng = stream(evidence.seed, "pairs")
-    chosen = list(combinations(range(len(coded)), 2))
-    if len(chosen) > MAX_PAIRS:
-        kept = rng.permutation(len(chosen))[:MAX_PAIRS]
-        chosen = [chosen[i] for i in sorted(kept)]
-    cells = [_pair_codes(coded[i], coded[j]) for i, j in chosen]
-    values = [
-        float(np.mean([tvd(c.synthetic[b], c.train).value for b in tables.blocks])) for c in cells
-    ]
-    controls = [tvd(c.holdout, c.train).value for c in cells]
-    n_used = sum(len(b) for b in tables.blocks)
-    used = np.concatenate(tables.blocks)
-    resampled = [
-        float(np.mean([tvd(c.synthetic[rows], c.train).value for c in cells]))
-        for rows in (used[rng.integers(0, n_used, n_used)] for _ in range(PAIR_RESAMPLES))
-    ]
-    value, half = float(np.mean(values)), Z95 * float(np.std(resampled, ddof=1))
     names = [c.name for c in evidence.schema.modelled]
+    if len(names) < 2:
+        note = "fewer than two modelled columns: there is no pair"
+        return [_inconclusive(name, note) for name in ("pair_tv", "pair_loss")]
+    tables = _Tables.of(evidence)
+    rng = stream(evidence.seed, "pairs")
+    chosen = _chosen_pairs(len(names), rng)
+    coded = [_binned(tables, c) for c in evidence.schema.modelled]
+    shuffled = [c.train[rng.permutation(len(c.train))[: tables.n]] for c in coded]
+    value, control, apart = np.empty(len(chosen)), np.empty(len(chosen)), np.empty(len(chosen))
+    drawn = np.empty((PAIR_RESAMPLES, len(chosen)))
+    rows = tables.rows
+    samples = [rows[rng.integers(0, len(rows), len(rows))] for _ in range(PAIR_RESAMPLES)]
+    for k, (i, j) in enumerate(chosen):
+        pair = _crossed(coded[i], coded[j])
+        value[k] = np.mean([tvd(pair.synthetic[b], pair.train).value for b in tables.blocks])
+        control[k] = tvd(pair.holdout, pair.train).value
+        apart[k] = tvd(shuffled[i] * _width(coded[j]) + shuffled[j], pair.train).value
+        drawn[:, k] = [tvd(pair.synthetic[s], pair.train).value for s in samples]
+    strength = np.array([cramers_v(coded[i].train, coded[j].train) for i, j in chosen])
+    strong = np.argsort(-strength, kind="stable")[: max(LEAST_STRONG, len(chosen) // 4)]
+    mean, half = float(value.mean()), Z95 * float(drawn.mean(axis=1).std(ddof=1))
+    lost = float((value - control)[strong].mean())
+    lost_half = Z95 * float(drawn[:, strong].mean(axis=1).std(ddof=1))
+    scale = max(float((apart - control)[strong].mean()), LEAST_STRUCTURE)
     table = [
-        {"columns": [names[i], names[j]], "value": v, "control": c}
-        for (i, j), v, c in zip(chosen, values, controls, strict=True)
+        {"columns": [names[i], names[j]], "value": float(v), "control": float(c), "strength": s}
+        for (i, j), v, c, s in zip(chosen, value, control, strength.tolist(), strict=True)
     ]
     return [
         Measurement(
             "pair_tv",
             "fidelity",
-            value,
-            low=max(0.0, value - half),
-            high=min(1.0, value + half),
+            mean,
+            max(0.0, mean - half),
+            min(1.0, mean + half),
             n=tables.n,
-            control=float(np.mean(controls)),
-            details={"pairs": table},
+            control=float(control.mean()),
+            details={"independent": float(apart.mean()), "pairs": table},
             note="mean distance of the two-way tables of pairs of columns, shared bins",
-        )
+        ),
+        Measurement(
+            "pair_loss",
+            "fidelity",
+            lost / scale,
+            (lost - lost_half) / scale,
+            (lost + lost_half) / scale,
+            n=tables.n,
+            control=0.0,
+            details={"pairs": len(strong), "distance": lost, "independent": scale},
+            note="share of the dependence between columns that is lost; 1: independent columns",
+        ),
     ]
+
+
+def cramers_v(a: Ints, b: Ints) -> float:
+    """Return how strongly two samples of level codes depend on each other, in [0, 1].
+
+    Cramer's V with the bias correction of Bergsma 2013, doi:10.1016/j.jkss.2012.10.002.
+    """
+    n, rows, columns = len(a), len(np.unique(a)), len(np.unique(b))
+    table = np.zeros((int(a.max()) + 1, int(b.max()) + 1))
+    np.add.at(table, (a, b), 1)
+    expected = np.outer(table.sum(axis=1), table.sum(axis=0)) / n
+    phi2 = float(((table - expected) ** 2 / np.where(expected, expected, 1)).sum()) / n
+    free = (rows - 1) * (columns - 1) / (n - 1)
+    sides = [k - (k - 1) ** 2 / (n - 1) for k in (rows, columns)]
+    return math.sqrt(max(0.0, phi2 - free) / (min(sides) - 1)) if min(sides) > 1 else 0.0
 
 
 def detection(evidence: Evidence) -> list[Measurement]:
@@ -156,13 +198,13 @@ def detection(evidence: Evidence) -> list[Measurement]:
     """
     columns = evidence.schema.modelled
     if not columns:
-        return [_nothing_modelled("c2st")]
+        return [_inconclusive("c2st", NOTHING_MODELLED)]
     rng = stream(evidence.seed, "c2st")
     n = min(map(len, (evidence.synthetic, evidence.holdout, evidence.train)))
     n = min(n, DETECTOR_ROWS)
     if n < 2 * FOLDS:
         note = f"{n} rows a side are too few for {FOLDS} folds"
-        return [Measurement("c2st", "fidelity", None, n=n, status="inconclusive", note=note)]
+        return [_inconclusive("c2st", note)]
     frames = [take(f, n, rng) for f in (evidence.synthetic, evidence.holdout, evidence.train)]
     (synthetic, holdout, train), is_level = matrix(frames, columns)
     seed = derive(evidence.seed, "c2st") % 2**31
@@ -238,7 +280,7 @@ class _Tables:
     @classmethod
     def of(cls, evidence: Evidence) -> _Tables:
         rng = stream(evidence.seed, "fidelity")
-        n = min(len(evidence.synthetic), len(evidence.holdout), MAX_ROWS)
+        n = min(len(evidence.synthetic), len(evidence.holdout), len(evidence.train), MAX_ROWS)
         n_blocks = min(
             MAX_BLOCKS, len(evidence.synthetic) // max(n, 1), max(1, MAX_ROWS // max(n, 1))
         )
@@ -249,6 +291,11 @@ class _Tables:
             [np.arange(i * n, (i + 1) * n) for i in range(n_blocks)],
             n,
         )
+
+    @property
+    def rows(self) -> Ints:
+        """The synthetic rows of all blocks."""
+        return np.concatenate(self.blocks)
 
     def parts(self, column: Column) -> list[pd.Series]:
         return [f[column.name] for f in (self.train, self.holdout, self.synthetic)]
@@ -301,29 +348,36 @@ class _Coded:
 
 def _binned(tables: _Tables, column: Column) -> _Coded:
     parts = tables.parts(column)
+    bins = int(np.clip(math.sqrt(tables.n / ROWS_PER_CELL), 2, MAX_BINS))
     if not is_numeric(column):
-        return _Coded(*levels(parts, column, PAIR_LEVELS))
+        return _Coded(*levels(parts, column, min(PAIR_LEVELS, bins**2)))
     values = [numbers(p, column) for p in parts]
     known = values[0][~np.isnan(values[0])]
-    edges = np.unique(np.quantile(known, np.linspace(0.1, 0.9, 9))) if len(known) else np.empty(0)
+    edges = np.unique(np.quantile(known, np.arange(1, bins) / bins)) if len(known) else np.empty(0)
     gone = len(edges) + 1
     return _Coded(
         *(np.where(np.isnan(v), gone, np.searchsorted(edges, v, side="left")) for v in values)
     )
 
 
-def _pair_codes(a: _Coded, b: _Coded) -> _Coded:
-    width = int(max(b.train.max(), b.holdout.max(), b.synthetic.max())) + 1
-    return _Coded(
-        a.train * width + b.train,
-        a.holdout * width + b.holdout,
-        a.synthetic * width + b.synthetic,
-    )
+def _chosen_pairs(n_columns: int, rng: np.random.Generator) -> list[tuple[int, int]]:
+    every = list(combinations(range(n_columns), 2))
+    if len(every) <= MAX_PAIRS:
+        return every
+    return [every[i] for i in sorted(rng.permutation(len(every))[:MAX_PAIRS])]
 
 
-def _nothing_modelled(
-    name: str, note: str = "no column is modelled: there is nothing to compare"
-) -> Measurement:
+def _width(coded: _Coded) -> int:
+    return 1 + max(int(x.max(initial=0)) for x in (coded.train, coded.holdout, coded.synthetic))
+
+
+def _crossed(a: _Coded, b: _Coded) -> _Coded:
+    """Return the codes of the two-way table of two columns."""
+    w = _width(b)
+    return _Coded(a.train * w + b.train, a.holdout * w + b.holdout, a.synthetic * w + b.synthetic)
+
+
+def _inconclusive(name: str, note: str) -> Measurement:
     return Measurement(name, "fidelity", None, status="inconclusive", note=note)
 
 

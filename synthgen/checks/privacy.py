@@ -147,8 +147,7 @@ def near_copies(evidence: Evidence) -> list[Measurement]:
         for f in (evidence.train, evidence.holdout, evidence.synthetic)
     ]
     train, holdout, synthetic = positions(tables, evidence)
-    to_synthetic, _ = nearest(train, synthetic)
-    held_to_synthetic, synthetic_to_holdout = nearest(holdout, synthetic)
+    to_synthetic, held_to_synthetic = (nearest(p, synthetic)[0] for p in (train, holdout))
     alone, _ = nearest(train, train, skip_self=True)
     held_alone, _ = nearest(holdout, train)
     tau = float(np.quantile(held_alone, NEAR_QUANTILE)) + TIE
@@ -156,11 +155,7 @@ def near_copies(evidence: Evidence) -> list[Measurement]:
     said = f"share of train rows with a synthetic row within {tau:.4f}"
     found = [_compared(names[0], near, said, {"distance": tau})]
     found.append(_isolated(names[1], to_synthetic, held_to_synthetic, alone, held_alone))
-    n = min(len(train.numbers), len(holdout.numbers))
-    _, synthetic_to_train = nearest(train.rows(n), synthetic)
-    if n < len(holdout.numbers):
-        _, synthetic_to_holdout = nearest(holdout.rows(n), synthetic)
-    return [*found, _dcr(synthetic_to_train, synthetic_to_holdout)]
+    return [*found, _dcr(train, holdout, synthetic, rng)]
 
 
 @dataclass(frozen=True, repr=False)
@@ -170,9 +165,11 @@ class Positions:
     numbers: Distances
     levels: NDArray[np.int32]
 
-    def rows(self, n: int) -> Positions:
-        """Return the first `n` rows."""
-        return Positions(self.numbers[:n], self.levels[:n])
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, rows: slice | Ints) -> Positions:
+        return Positions(self.numbers[rows], self.levels[rows])
 
 
 def positions(tables: list[pd.DataFrame], evidence: Evidence) -> list[Positions]:
@@ -200,41 +197,41 @@ def positions(tables: list[pd.DataFrame], evidence: Evidence) -> list[Positions]
     ]
 
 
-def nearest(a: Positions, b: Positions, *, skip_self: bool = False) -> tuple[Distances, Distances]:
-    """Return the distance of each row of `a` to its nearest in `b` (N,), and the reverse (M,).
+def nearest(a: Positions, b: Positions, *, skip_self: bool = False) -> tuple[Distances, Ints]:
+    """Return each row of `a`'s distance to its nearest row of `b`, and which: two (N,) arrays.
 
     Memory is bounded by one block. With `skip_self`, `a` is `b` and no row is its own neighbour.
     """
-    a_min = np.full(len(a.numbers), np.inf, "float32")
-    b_min = np.full(len(b.numbers), np.inf, "float32")
-    for i in range(0, len(a_min), BLOCK_ROWS):
-        for j in range(0, len(b_min), BLOCK_COLUMNS):
-            rows, columns = slice(i, i + BLOCK_ROWS), slice(j, j + BLOCK_COLUMNS)
-            block = _block(a, b, rows, columns)
+    distance = np.full(len(a), np.inf, "float32")
+    index = np.zeros(len(a), "int64")
+    for i in range(0, len(a), BLOCK_ROWS):
+        rows = np.arange(i, min(i + BLOCK_ROWS, len(a)))
+        for j in range(0, len(b), BLOCK_COLUMNS):
+            block = gower(a[i : i + BLOCK_ROWS], b[j : j + BLOCK_COLUMNS])
             if skip_self:
-                same = np.arange(rows.start, rows.start + len(block))[:, None] == np.arange(
-                    columns.start, columns.start + block.shape[1]
-                )
-                block[same] = np.inf
-            np.minimum(a_min[rows], block.min(axis=1), out=a_min[rows])
-            np.minimum(b_min[columns], block.min(axis=0), out=b_min[columns])
-    return a_min, b_min
+                block[rows[:, None] == np.arange(j, j + block.shape[1])] = np.inf
+            at = block.argmin(axis=1)
+            found = block[np.arange(len(rows)), at]
+            nearer = found < distance[rows]
+            distance[rows[nearer]], index[rows[nearer]] = found[nearer], at[nearer] + j
+    return distance, index
 
 
-def _block(a: Positions, b: Positions, rows: slice, columns: slice) -> Distances:
-    """Return the Gower distances of two slices: (rows, columns) in [0, 1]."""
-    x, y = a.numbers[rows], b.numbers[columns]
-    total = np.zeros((len(x), len(y)), "float32")
-    for k in range(x.shape[1]):
-        gap = np.abs(x[:, k, None] - y[None, :, k])
-        x_gone, y_gone = np.isnan(x[:, k]), np.isnan(y[:, k])
+def gower(a: Positions, b: Positions) -> Distances:
+    """Return all distances between two tables: (N, M) in [0, 1]. Gower 1971, doi:10.2307/2528823.
+
+    NOTE[DIFF]: numbers are compared by rank; missing is a value: equal to itself, 1 from others.
+    """
+    total = np.zeros((len(a), len(b)), "float32")
+    for x, y in zip(a.numbers.T, b.numbers.T, strict=True):
+        gap = np.abs(x[:, None] - y)
+        x_gone, y_gone = np.isnan(x), np.isnan(y)
         if x_gone.any() or y_gone.any():
-            gap = np.where(np.isnan(gap), (x_gone[:, None] != y_gone[None, :]), gap)
+            gap = np.where(np.isnan(gap), x_gone[:, None] != y_gone, gap)
         total += gap
-    u, v = a.levels[rows], b.levels[columns]
-    for k in range(u.shape[1]):
-        total += u[:, k, None] != v[None, :, k]
-    total /= x.shape[1] + u.shape[1]
+    for u, v in zip(a.levels.T, b.levels.T, strict=True):
+        total += u[:, None] != v
+    total /= a.numbers.shape[1] + a.levels.shape[1]
     return total
 
 
@@ -254,25 +251,35 @@ def _isolated(
     return _compared(name, hits, said, {"isolation": limit})
 
 
-def _dcr(to_train: Distances, to_holdout: Distances) -> Measurement:
-    gap = to_train - to_holdout
-    ties, n = np.abs(gap) <= TIE, len(gap)
-    score = np.where(ties, 0.5, gap < 0)
-    share = float(score.mean())
-    error = max(float(score.std()), 0.5 / n) / math.sqrt(n)
+def _dcr(
+    train: Positions, holdout: Positions, synthetic: Positions, rng: np.random.Generator
+) -> Measurement:
+    """Share of synthetic rows whose nearest row, of train and holdout mixed, is a train row.
+
+    The standard error is that of relabelling the real rows at random. One real row can be the
+    nearest of many synthetic ones, which the binomial error does not know.
+    """
+    n, n_synthetic = min(len(train), len(holdout)), len(synthetic)
+    order = rng.permutation(2 * n)  # ties go to the first row: to train or holdout by chance
+    mixed = Positions(
+        np.concatenate([train.numbers[:n], holdout.numbers[:n]])[order],
+        np.concatenate([train.levels[:n], holdout.levels[:n]])[order],
+    )
+    _, index = nearest(synthetic, mixed)
+    share = float((order[index] < n).mean())
+    weight = np.bincount(index, minlength=2 * n) / n_synthetic
+    error = math.sqrt(float((weight**2).sum() - 1 / (2 * n)) * n / (2 * (2 * n - 1)))
     half = float(norm.ppf(0.975)) * error
-    details = {"z": (share - 0.5) / error, "ties": float(ties.mean())}
-    note = "share of synthetic rows nearer to train than to the holdout; .5 proves nothing"
     return Measurement(
         "dcr_share",
         "privacy",
         share,
         max(0.0, share - half),
         min(1.0, share + half),
-        n,
+        n_synthetic,
         control=0.5,
-        details=details,
-        note=note,
+        details={"z": (share - 0.5) / max(error, TIE)},
+        note="share of synthetic rows nearer to train than to the holdout; .5 proves nothing",
     )
 
 

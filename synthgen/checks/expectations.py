@@ -1,0 +1,289 @@
+"""A schema as a Great Expectations suite, and rows held against it, batch by batch.
+
+Great Expectations puts offending values into its results unless told not to, so results are asked
+for with no samples and only counts are taken out of them, by name. Nothing is stored: ephemeral
+context, no Data Docs. An expectation that raised is a failure, never "skipped".
+
+Three rules are ours, because Great Expectations cannot say them batch by batch or misjudges them
+(pandas 3 strings): the canonical dtype, numbers finite and at the declared decimals, ids unique
+over all batches.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from synthgen.checks.check import Measurement
+from synthgen.conform import conform, violations
+from synthgen.errors import Violation
+from synthgen.schema import Column, TableSchema
+from synthgen.sources import open_source
+from synthgen.table import canonical_dtype
+
+if TYPE_CHECKING:
+    from great_expectations import ExpectationSuite
+    from great_expectations.core.batch_definition import BatchDefinition
+
+#: Expectation type -> the rule's name in a measurement.
+RULES = {
+    "expect_table_columns_to_match_ordered_list": "columns",
+    "expect_column_values_to_not_be_null": "not_null",
+    "expect_column_values_to_be_between": "between",
+    "expect_column_values_to_be_in_set": "in_set",
+    "expect_column_values_to_be_unique": "unique",
+}
+#: Counts only: no offending values, no indices (they would be cells, or lead to them).
+_RESULT_FORMAT = {"result_format": "SUMMARY", "partial_unexpected_count": 0}
+
+
+def suite(schema: TableSchema) -> ExpectationSuite:
+    """Return `schema` as a suite: columns in order, not null, between, in set, unique ids.
+
+    Bounds and categories in it are the schema's: if they were read from the data, so are these.
+    """
+    gx = _great_expectations()
+    gxe = gx.expectations
+    found: ExpectationSuite = gx.ExpectationSuite(name=schema.name)
+    found.add_expectation(gxe.ExpectTableColumnsToMatchOrderedList(column_list=schema.names))
+    for c in schema.columns:
+        if not c.nullable:
+            found.add_expectation(gxe.ExpectColumnValuesToNotBeNull(column=c.name))
+        if c.kind in ("numeric", "datetime") and (c.minimum, c.maximum) != (None, None):
+            low, high = _bound(c, c.minimum), _bound(c, c.maximum)
+            found.add_expectation(
+                gxe.ExpectColumnValuesToBeBetween(column=c.name, min_value=low, max_value=high)
+            )
+        if c.kind == "categorical" and c.categories is not None:
+            found.add_expectation(
+                gxe.ExpectColumnValuesToBeInSet(column=c.name, value_set=list(c.categories))
+            )
+        if _is_unique(c):
+            found.add_expectation(gxe.ExpectColumnValuesToBeUnique(column=c.name))
+    return found
+
+
+def check_frames(
+    frames: Iterable[pd.DataFrame], schema: TableSchema, *, name: str
+) -> list[Measurement]:
+    """Hold canonical frames against `schema`; row-wise counts of the batches add up.
+
+    Parameters
+    ----------
+    frames : iterable of DataFrame
+        Batches of one table; memory is that of one batch and of the hashes of id columns.
+    schema : TableSchema
+    name : str
+        ``"input"`` or ``"output"``.
+
+    Returns
+    -------
+    list of Measurement
+        ``schema.<name>.<column>.<rule>`` with the number of cells that break the rule, and
+        ``schema.<name>``: their sum and the number of rules that could not be checked, of which
+        one is enough to make it `failed`. No rows at all is `inconclusive`.
+    """
+    tally = _Tally()
+    batch, rules = _batch_definition(), _row_rules(suite(schema))
+    ids = {c.name: _Unique() for c in schema.columns if _is_unique(c)}
+    for frame in frames:
+        tally.n_rows += len(frame)
+        if not len(frame):
+            continue
+        result = batch.get_batch({"dataframe": frame}).validate(rules, result_format=_RESULT_FORMAT)
+        for one in result.results:
+            key, count = _projected(one)
+            tally.add(key, count)
+        for column in schema.columns:
+            if column.name in frame.columns:
+                for rule, count in _own_rules(frame[column.name], column):
+                    tally.add((column.name, rule), count)
+        for column_name, unique in ids.items():
+            if column_name in frame.columns:
+                unique.add(frame[column_name])
+    for column_name, unique in ids.items():
+        tally.add((column_name, "unique"), unique.repeated)
+    return tally.measurements(name)
+
+
+def check_file(path: str | Path, schema: TableSchema, *, name: str) -> list[Measurement]:
+    """Read a CSV or Parquet file as anybody would, and hold it against `schema`.
+
+    The file is read twice, in batches: first for everything that cannot be read as the schema says
+    (each a measurement ``schema.<name>.<column>.<rule>``); only if there is nothing of the kind,
+    the rows go to `check_frames`.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read at all.
+    """
+    unreadable = violations(open_source(str(path), schema).batches(), schema)
+    if unreadable:
+        tally = _Tally(n_rows=max(v.total for v in unreadable))
+        for v in unreadable:
+            tally.add((v.column, _slug(v)), max(v.count, 1))
+        return tally.measurements(name)
+    return check_frames(_canonical(path, schema), schema, name=name)
+
+
+@dataclass
+class _Tally:
+    """Broken cells by (column, rule); None where a rule could not be checked."""
+
+    n_rows: int = 0
+    counts: dict[tuple[str, str], int | None] = field(default_factory=dict)
+
+    def add(self, key: tuple[str, str], count: int | None) -> None:
+        before = self.counts.get(key, 0)
+        self.counts[key] = None if count is None or before is None else before + count
+
+    def measurements(self, name: str) -> list[Measurement]:
+        found = [self._one(f"schema.{name}", key, count) for key, count in self.counts.items()]
+        unknown = sum(m.value is None for m in found)
+        total = sum(m.value or 0 for m in found) + unknown
+        broken = sum(bool(m.value) for m in found)
+        status, note = "measured", f"{broken} of {len(found)} rules broken"
+        if unknown:
+            status, note = "failed", f"{unknown} of {len(found)} rules could not be checked"
+        elif not self.n_rows:
+            status, note = "inconclusive", "the table has no rows"
+        summary = Measurement(
+            f"schema.{name}",
+            "schema",
+            None if status == "inconclusive" else float(total),
+            n=self.n_rows,
+            unit="cells",
+            status=status,  # type: ignore[arg-type]
+            details={"rules": len(found)},
+            note=note,
+        )
+        return [summary, *found]
+
+    def _one(self, prefix: str, key: tuple[str, str], count: int | None) -> Measurement:
+        label = ".".join([prefix, *filter(None, key)])
+        if count is None:
+            note = "the expectation raised an error instead of an answer"
+            return Measurement(label, "schema", None, n=self.n_rows, status="failed", note=note)
+        return Measurement(label, "schema", float(count), n=self.n_rows, unit="rows")
+
+
+@dataclass
+class _Unique:
+    """Counts repeated values over batches by 64-bit hashes, so that no value is kept."""
+
+    hashes: list[np.ndarray] = field(default_factory=list)
+
+    def add(self, series: pd.Series) -> None:
+        self.hashes.append(pd.util.hash_pandas_object(series.dropna(), index=False).to_numpy())
+
+    @property
+    def repeated(self) -> int:
+        seen = np.concatenate(self.hashes) if self.hashes else np.empty(0, "uint64")
+        return len(seen) - len(np.unique(seen))
+
+
+def _great_expectations() -> Any:
+    """Import the library with its analytics off; kept out of every module's import.
+
+    It imports standard modules that are deprecated: nothing that a user of ours could act on.
+    """
+    os.environ["GX_ANALYTICS_ENABLED"] = "false"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        import great_expectations
+        import great_expectations.expectations
+
+    return great_expectations
+
+
+def _batch_definition() -> BatchDefinition[Any]:
+    """Return where frames are put to be validated: in memory, no files, no progress bars."""
+    gx = _great_expectations()
+    from great_expectations.data_context.types.base import ProgressBarsConfig
+
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = ProgressBarsConfig(globally=False)
+    asset = context.data_sources.add_pandas("memory").add_dataframe_asset("rows")
+    batch: BatchDefinition[Any] = asset.add_batch_definition_whole_dataframe("batch")
+    return batch
+
+
+def _row_rules(rules: ExpectationSuite) -> ExpectationSuite:
+    """Drop uniqueness, which does not add up over batches and is counted over all of them."""
+    kept = [
+        e for e in rules.expectations if e.expectation_type != "expect_column_values_to_be_unique"
+    ]
+    return type(rules)(name=rules.name, expectations=kept)
+
+
+def _projected(result: Any) -> tuple[tuple[str, str], int | None]:
+    """Take (column, rule) and a count out of a result, and nothing else; None if it raised.
+
+    A table-wide expectation has no count: broken is 1.
+    """
+    config, counts = result.expectation_config, result.result
+    key = (str(config.kwargs.get("column", "")), RULES.get(config.type, config.type))
+    if _raised(result.exception_info):
+        return key, None
+    count = counts.get("unexpected_count") if isinstance(counts, Mapping) else None
+    if isinstance(count, int | np.integer) and not isinstance(count, bool):
+        return key, max(int(count), int(not bool(result.success)))
+    return key, int(not bool(result.success))
+
+
+def _raised(info: Any) -> bool:
+    """Whether an expectation raised; the information is nested by metric or it is not."""
+    if not isinstance(info, Mapping):
+        return False
+    if info.get("raised_exception"):
+        return True
+    return any(_raised(v) for v in info.values())
+
+
+def _own_rules(series: pd.Series, column: Column) -> Iterator[tuple[str, int]]:
+    if str(series.dtype) != canonical_dtype(column):
+        yield "dtype", len(series)
+        return
+    yield "dtype", 0
+    if column.kind == "numeric":
+        values = series.to_numpy("float64")
+        yield "finite", int(np.isinf(values).sum())
+        if column.decimals is not None:
+            known = values[np.isfinite(values)]
+            whole = np.isclose(known, np.round(known, column.decimals), rtol=1e-12, atol=0)
+            yield "decimals", int((~whole).sum())
+
+
+def _bound(column: Column, bound: float | str | None) -> float | pd.Timestamp | None:
+    """Return a bound as Great Expectations compares it: a text raises against timestamps."""
+    if bound is None or not isinstance(bound, str):
+        return bound
+    stamp = pd.Timestamp(bound)
+    if column.timezone is None or stamp.tzinfo is not None:
+        return stamp
+    return stamp.tz_localize(column.timezone)
+
+
+def _is_unique(column: Column) -> bool:
+    """Whether values name one row each; an entity key names several."""
+    return column.kind == "id" and column.role != "entity"
+
+
+def _canonical(path: str | Path, schema: TableSchema) -> Iterator[pd.DataFrame]:
+    for batch in open_source(str(path), schema).batches():
+        if batch.num_rows:
+            yield conform([batch], schema).data
+
+
+def _slug(violation: Violation) -> str:
+    """Return a rule's text as the last part of a measurement's name."""
+    words = violation.rule.removeprefix("rows").removeprefix(":").split()
+    return "_".join(words).replace(".", "_") or "rule"
