@@ -29,7 +29,7 @@ K = 10
 MAX_LEVELS = 8
 N_BINS = 32
 #: A value this frequent among many others gets a line of its own, so that the rest can be seen.
-SPIKE_SHARE, SPIKE_LEVELS = 0.25, 30
+SPIKE_SHARE, SPIKE_LEVELS = 0.1, 30
 
 _OTHER = "other (rare)"
 _TOO_FEW = f"Not drawn: fewer than {2 * K} real rows have such a value."

@@ -16,7 +16,7 @@ from synthgen.checks.gate import Decision
 from synthgen.report.text import share, visible
 from synthgen.report.view import build
 
-_NOTHING: Mapping[str, str] = MappingProxyType({})
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 def render(
@@ -24,8 +24,8 @@ def render(
     decision: Decision,
     evidence: Evidence,
     *,
-    training: Sequence[Mapping[str, float]] = (),
-    provenance: Mapping[str, str] = _NOTHING,
+    training: Sequence[Mapping[str, Any]] = (),
+    provenance: Mapping[str, Any] = _NOTHING,
 ) -> str:
     """Return the report as one self-contained HTML page.
 
@@ -37,10 +37,10 @@ def render(
         The tables, for the distributions. What fewer than `cells.K` holdout rows share is not
         drawn; synthetic rows are compared with holdout rows, which the generator never saw.
     training : sequence of mappings
-        Records of the training log: ``step``, ``seconds`` and any key with ``loss`` in it; each
-        loss that has two finite values is drawn.
-    provenance : mapping of str to str
-        Hashes, versions, seeds: shown as they are.
+        Records of the training log: ``phase``, ``step``, ``seconds`` and any key with ``loss`` in
+        it; each loss that has two finite values in a phase is drawn.
+    provenance : mapping
+        Hashes, versions, seeds, possibly nested: shown as they are.
 
     Returns
     -------

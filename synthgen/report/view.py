@@ -119,7 +119,7 @@ class Page:
     pairs_left_out: int
     worst_pairs: tuple[tuple[str, str, str, str], ...]
     giveaways: tuple[tuple[str, str], ...]
-    training: tuple[Markup, ...]
+    training: tuple[tuple[str, Markup], ...]
     training_note: str
     provenance: tuple[Group, ...]
     k: int = K
@@ -132,8 +132,8 @@ def build(
     report: Report,
     decision: Decision,
     evidence: Evidence,
-    training: Sequence[Mapping[str, float]],
-    provenance: Mapping[str, str],
+    training: Sequence[Mapping[str, Any]],
+    provenance: Mapping[str, Any],
 ) -> Page:
     """Return the page of one judged table."""
     schema = evidence.schema
@@ -236,7 +236,7 @@ def _summary(report: Report, decision: Decision) -> Iterable[str]:
         )
     if (m := told.get("tstr_ratio")) and m.value is not None:
         yield (
-            f"Models trained on it keep {share(m.value)} of the predictive power."
+            f"Models trained on it keep {share(min(m.value, 1.0))} of the predictive power."
             if m.value > 0
             else "Models trained on it predict no better than guessing."
         )
@@ -407,29 +407,36 @@ def _giveaways(report: Report) -> tuple[tuple[str, str], ...]:
     return tuple((entry["column"], f"{entry['auc_loss']:.3f}") for entry in found)
 
 
-def _training(log: Sequence[Mapping[str, float]]) -> tuple[tuple[Markup, ...], str]:
-    """Draw each loss in the log: the adversarial ones together, the others together."""
-    records = [(_finite(record.get("step")), record) for record in log]
-    keys = dict.fromkeys(key for record in log for key in record if "loss" in key)
-    groups: dict[str, list[charts.Line]] = {"Loss": [], "Adversarial losses": []}
-    for key in keys:
-        points = [
-            (float(i) if step is None else step, y)
-            for i, (step, record) in enumerate(records)
-            if (y := _finite(record.get(key))) is not None
+def _training(log: Sequence[Mapping[str, Any]]) -> tuple[tuple[tuple[str, Markup], ...], str]:
+    """Draw each loss in the log: a chart a phase, the adversarial losses on a scale of their own.
+
+    Returns titles with charts, and a sentence on the time that training took.
+    """
+    lines: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    for i, record in enumerate(log):
+        step = _finite(record.get("step"))
+        for key, value in record.items():
+            if "loss" in key and (y := _finite(value)) is not None:
+                chart = lines.setdefault(_chart_of(str(record.get("phase", "")), key), {})
+                chart.setdefault(key, []).append((float(i) if step is None else step, y))
+    drawn: list[tuple[str, Markup]] = []
+    for name, curves in lines.items():
+        shown = [
+            charts.Line(key.replace("_", " "), _thin(sorted(points)))
+            for key, points in curves.items()
+            if len(points) > 1
         ]
-        if len(points) > 1:
-            adversarial = any(word in key for word in ("critic", "generator", "adversarial"))
-            name = "Adversarial losses" if adversarial else "Loss"
-            groups[name].append(charts.Line(key.replace("_", " "), _thin(sorted(points))))
-    drawn = tuple(
-        charts.curves(f"curve{i}", lines, name, "steps")
-        for i, (name, lines) in enumerate(groups.items())
-        if lines
-    )
+        if shown:
+            drawn.append((name, charts.curves(f"curve{len(drawn)}", shown, name, "steps")))
     seconds = [s for record in log if (s := _finite(record.get("seconds"))) is not None]
-    note = f"Training took {max(seconds):,.0f} seconds." if seconds else ""
-    return drawn, note
+    note = f"The last logged step came after {max(seconds):,.0f} seconds." if seconds else ""
+    return tuple(drawn), note
+
+
+def _chart_of(phase: str, key: str) -> str:
+    adversarial = any(word in key for word in ("critic", "generator", "adversarial"))
+    name = "adversarial losses" if adversarial else "loss"
+    return f"{phase.capitalize()} phase: {name}" if phase else name.capitalize()
 
 
 def _finite(value: Any) -> float | None:
@@ -444,7 +451,7 @@ def _thin(points: list[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
 
 
 def _provenance(
-    report: Report, decision: Decision, provenance: Mapping[str, str]
+    report: Report, decision: Decision, provenance: Mapping[str, Any]
 ) -> Iterable[Group]:
     facts = {"table": decision.fingerprint, **_flat(report.facts)}
     for name, entries in (

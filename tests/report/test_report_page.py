@@ -101,7 +101,10 @@ def page(evidence: Evidence | None = None, **parts) -> str:
     decision = decide(report, GatePolicy(), fingerprint="f0f0")
     log = [{"step": i, "loss": 1 / (i + 1), "critic_loss": math.nan} for i in range(1000)]
     log += [{"step": i, "generator_loss": i / 7, "seconds": 12.0 + i} for i in range(3)]
-    given = {"training": log, "provenance": {"synthgen": "0.1.0", "note": HOSTILE}} | parts
+    given = {
+        "training": log,
+        "provenance": {"versions": {"synthgen": "0.1.0"}, "note": HOSTILE},
+    } | parts
     return render(report, decision, evidence or evidence_of(), **given)
 
 
@@ -220,8 +223,19 @@ def test_a_screen_reader_finds_its_way(outline):
 def test_training_draws_the_curves_that_exist(outline):
     assert "loss ends at 0.001" in outline.text
     assert "critic loss" not in outline.text
-    assert "Training took 14 seconds." in outline.text
+    assert "The last logged step came after 14 seconds." in outline.text
     assert "No training log" in Outline(page(training=())).text
+
+
+def test_each_phase_of_training_has_its_own_chart():
+    log = [
+        {"phase": phase, "step": step, key: value, "stopped": "overfit"}
+        for phase, key, value in (("skeleton", "loss", 2.0), ("detail", "critic_loss", -1.0))
+        for step in (1, 2)
+    ]
+    text = Outline(page(training=log)).text
+    assert "Skeleton phase: loss" in text
+    assert "Detail phase: adversarial losses" in text
 
 
 def test_the_threshold_is_drawn_on_the_measures_own_scale(html):
