@@ -9,11 +9,11 @@ from __future__ import annotations
 import codecs
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.csv as pa_csv
@@ -223,24 +223,10 @@ def _csv_batches(source: Source) -> Iterator[pa.RecordBatch]:
         return "skip"
 
     (path,) = source.paths
+    last = None
     try:
-        # Without threads pyarrow knows the number of a ragged record.
-        yield from pa_csv.open_csv(
-            path,
-            read_options=pa_csv.ReadOptions(
-                use_threads=False,
-                block_size=BLOCK_BYTES,
-                encoding=source.encoding,
-                column_names=source.names,
-                skip_rows_after_names=source.n_header_lines,
-            ),
-            parse_options=pa_csv.ParseOptions(
-                delimiter=source.delimiter, newlines_in_values=True, invalid_row_handler=skip
-            ),
-            convert_options=pa_csv.ConvertOptions(
-                column_types=dict.fromkeys(source.names, pa.string()), strings_can_be_null=False
-            ),
-        )
+        for last in pa_csv.open_csv(path, **_csv_options(source, skip)):
+            yield last
     except (pa.ArrowInvalid, UnicodeError):
         raise _csv_error(source.uri, path, source.encoding, source.delimiter) from None
     if ragged:
@@ -249,6 +235,38 @@ def _csv_batches(source: Source) -> Iterator[pa.RecordBatch]:
             f"{source.uri}: {len(ragged):,} records do not have the header's {len(source.names)} "
             f"fields; the first is record {number:,} with {n_fields} (the header is record 1)"
         )
+    if last is not None and _quote_left_open(source, last):
+        raise DataError(f"{source.uri}: a quote is left open and swallows rows up to the end")
+
+
+def _csv_options(source: Source, on_ragged: Callable[[pa_csv.InvalidRow], str]) -> dict[str, Any]:
+    return {
+        "read_options": pa_csv.ReadOptions(
+            use_threads=False,  # only so does pyarrow know the number of a ragged record
+            block_size=BLOCK_BYTES,
+            encoding=source.encoding,
+            column_names=source.names,
+            skip_rows_after_names=source.n_header_lines,
+        ),
+        "parse_options": pa_csv.ParseOptions(
+            delimiter=source.delimiter, newlines_in_values=True, invalid_row_handler=on_ragged
+        ),
+        "convert_options": pa_csv.ConvertOptions(
+            column_types=dict.fromkeys(source.names, pa.string()), strings_can_be_null=False
+        ),
+    }
+
+
+def _quote_left_open(source: Source, last: pa.RecordBatch) -> bool:
+    """Whether the last cell holds a newline, as only quoted cells can, and no quote ends the file.
+
+    pyarrow takes the end of the file for the missing quote and says nothing.
+    """
+    if not last.num_rows or "\n" not in last.column(-1)[-1].as_py():
+        return False
+    with source.paths[0].open("rb") as file:
+        file.seek(-min(16, file.seek(0, io.SEEK_END)), io.SEEK_END)
+        return not file.read().rstrip(b"\r\n\x00").endswith(b'"')
 
 
 def _csv_error(uri: str, path: Path, encoding: str, delimiter: str) -> DataError:

@@ -97,6 +97,7 @@ def test_batches_start_again_and_are_small(tmp_path: Path, monkeypatch: pytest.M
         ("\n\n", "is empty"),
         ("a,b\n", "no rows"),
         ("a,b\n\n\n", "no rows"),
+        (f'a,b\n1,"{CANARY}\n1,2\n1,2\n', "a quote is left open"),
         (f"a,a\n{CANARY},1\n", "column 'a' appears 2 times"),
         (f"a, a\n{CANARY},1\n", "column 'a' appears 2 times"),
         (f"a,,b,\n{CANARY},1,2,3\n", "2 columns have no name: number 2, 4"),
