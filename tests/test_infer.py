@@ -8,6 +8,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from synthgen import demo
 from synthgen.conform import conform
@@ -308,3 +310,28 @@ def test_words_of_a_name() -> None:
 def test_an_undescribable_table_is_a_schema_error() -> None:
     with pytest.raises(SchemaError, match="at least one column"):
         TableSchema(name="t", columns=())
+
+
+_CELLS = st.one_of(
+    st.sampled_from(
+        ["", "NA", "?", "-", "true", "False", "nan", "inf", "1e400", "-0", "007", " 1"]
+    ),
+    st.integers(-(10**18), 10**18).map(str),
+    st.floats().map(str),
+    st.dates().map(str),
+    st.datetimes(timezones=st.sampled_from([None, dt.UTC])).map(lambda t: t.isoformat()),
+    st.dates(dt.date(1000, 1, 1)).map(lambda d: d.strftime("%d/%m/%Y")),
+    st.text(st.characters(codec="utf-8", exclude_characters='\r\n\x00"'), max_size=6),
+)
+_COLUMNS = st.one_of(  # of one kind of cell, or of any
+    *(st.lists(_CELLS.branches[i], min_size=4, max_size=30) for i in range(7)),
+    st.lists(_CELLS, min_size=4, max_size=30),
+)
+
+
+@settings(deadline=None, max_examples=40)
+@given(cells=_COLUMNS, name=st.sampled_from(["x", "id", "name", "phone"]))
+def test_a_table_conforms_to_its_own_draft(
+    tmp_path_factory: pytest.TempPathFactory, cells: list[str], name: str
+) -> None:
+    draft(tmp_path_factory.mktemp("t"), {name: cells, "y": repeat("1", "2", n=len(cells))})
