@@ -1,0 +1,272 @@
+"""The command line as a person and a script meet it: texts, exit codes, streams."""
+
+import json
+import os
+import re
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from synthgen import demo
+from synthgen.cli import app
+from synthgen.config import RunConfig
+from synthgen.files import reserve
+from synthgen.pipeline import Outcome, save_bundle
+from synthgen.run_folder import RunFolder
+from synthgen.synthesizer import Synthesizer
+
+VERBS = [
+    ("schema", "infer"), ("schema", "check"), ("run",), ("demo",), ("train",), ("sample",),
+    ("validate",), ("export",), ("show",),
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def no_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    monkeypatch.delenv("SYNTHGEN_DEBUG", raising=False)
+
+
+def cli(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+@pytest.fixture
+def settings(tiny_config: Callable[..., RunConfig], tmp_path: Path) -> Path:
+    """A configuration file for a quick run."""
+    config = tiny_config(tmp_path / "out.csv").model_dump(exclude_none=True)
+    path = tmp_path / "quick.toml"
+    path.write_text(RunConfig.build({**config, "to": ""}).to_toml())
+    return path
+
+
+# --- help -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=" ".join)
+def test_every_help_shows_an_example(verb: tuple[str, ...]) -> None:
+    shown = cli(*verb, "--help")
+    assert shown.exit_code == 0
+    assert f"Example: synthgen {' '.join(verb)}" in " ".join(shown.stdout.split())
+
+
+def test_help_costs_little() -> None:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    command = [sys.executable, "-m", "synthgen", "--help"]
+    subprocess.run(command, check=True, capture_output=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    assert seconds < 0.5
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("nonsense",),
+        ("run", "--nonsense"),
+        ("sample", "b", "--rows", "0", "--to", "x.csv"),
+        ("show",),
+    ],
+)
+def test_usage_errors_are_2(arguments: str) -> None:
+    assert cli(*arguments.split()).exit_code == 2
+
+
+# --- schema ---------------------------------------------------------------------------------------
+
+
+def test_infer_writes_a_draft_that_fits(demo_files: Path, tmp_path: Path) -> None:
+    data, draft = demo_files / "admissions.csv", tmp_path / "draft.toml"
+    assert cli("schema", "infer", data, "--out", draft).exit_code == 0
+    assert "# " in draft.read_text()
+    assert cli("schema", "check", data, "--schema", draft).exit_code == 0
+    assert cli("schema", "infer", data, "--out", draft).exit_code == 2
+    assert cli("schema", "infer", data).stdout == draft.read_text()
+
+
+def test_check_lists_all_violations_and_no_cell(demo_files: Path, tmp_path: Path) -> None:
+    text = (demo_files / "admissions.csv").read_text()
+    bad = tmp_path / "bad.csv"
+    bad.write_text(text.replace('"internal"', '"CANARY"').replace('"no"', '"maybe"'))
+    schema = demo_files / "schema.toml"
+    found = cli("schema", "check", bad, "--schema", schema)
+    assert found.exit_code == 2
+    assert "column 'ward'" in found.stderr
+    assert "column 'emergency'" in found.stderr
+    assert "CANARY" not in found.output
+    listed = json.loads(cli("schema", "check", bad, "--schema", schema, "--json").stdout)
+    assert {v["column"] for v in listed} == {"ward", "emergency", "readmitted"}
+
+
+# --- run ------------------------------------------------------------------------------------------
+
+
+def test_run_passes_and_says_where(settings: Path, tmp_path: Path) -> None:
+    to, folder = tmp_path / "out.csv", tmp_path / "run"
+    done = cli("run", "--config", settings, "--to", to, "--run-dir", folder)
+    assert done.exit_code == 0, done.output
+    assert "gate: passed" in done.stdout
+    assert str(to) in done.stdout
+    assert "validate" in done.stderr
+    assert to.exists()
+    again = cli("run", "--config", settings, "--to", to, "--run-dir", tmp_path / "second")
+    assert again.exit_code == 2
+    assert "--overwrite" in again.stderr
+    assert not (tmp_path / "second").exists()
+
+
+def test_a_refused_run_is_3_and_names_the_rule(settings: Path, tmp_path: Path) -> None:
+    settings.write_text(settings.read_text().replace('max_c2st = "off"', "max_c2st = 0.51"))
+    folder = tmp_path / "run"
+    done = cli("run", "--config", settings, "--to", tmp_path / "out.csv", "--run-dir", folder)
+    assert done.exit_code == 3, done.output
+    assert re.search(r"FAILED\s+c2st", done.stdout)
+    assert "synthgen show" in done.stderr
+    assert not (tmp_path / "out.csv").exists()
+    assert (folder / "private" / "synthetic.parquet").exists()
+    shown = cli("show", folder)
+    assert shown.exit_code == 0
+    assert "REFUSED" in shown.stdout
+    exported = cli("export", folder, "--to", tmp_path / "sneak.csv")
+    assert exported.exit_code == 3
+    assert "c2st" in exported.stderr
+    assert not (tmp_path / "sneak.csv").exists()
+
+
+def test_a_busy_target_is_4(settings: Path, tmp_path: Path) -> None:
+    to = tmp_path / "out.csv"
+    with reserve(to):
+        done = cli("run", "--config", settings, "--to", to, "--run-dir", tmp_path / "run")
+    assert done.exit_code == 4
+    assert not (tmp_path / "run").exists()
+
+
+def test_dry_run_writes_nothing(demo_files: Path, tmp_path: Path) -> None:
+    data, to = demo_files / "admissions.csv", tmp_path / "out.csv"
+    done = cli("run", "--data", data, "--rows", 500, "--to", to, "--dry-run", "--target", "ward")
+    assert done.exit_code == 0, done.output
+    assert "regenerated: patient_id, name, email" in done.stdout
+    assert "schema:      inferred" in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--rows", "0"), "rows"),
+        (("--device", "tpu"), "device"),
+        (("--target", "gone"), "'gone'"),
+        (("--schema", "gone.toml"), "cannot read schema"),
+        (("--config", "gone.toml"), "cannot read configuration"),
+        (("--data", "gone.csv"), "no such file"),
+        (("--to", "out.xlsx"), "must end in"),
+        (("--to", "gone/out.csv"), "does not exist"),
+    ],
+)
+def test_bad_settings_are_2_and_leave_nothing(
+    options: tuple[str, str], message: str, settings: Path, tmp_path: Path
+) -> None:
+    given = {"--config": settings, "--to": tmp_path / "out.csv", "--run-dir": tmp_path / "run"}
+    merged = {**given, options[0]: options[1]}
+    if options[0] == "--config":
+        merged["--data"] = "x.csv"
+    done = cli("run", *(word for pair in merged.items() for word in pair))
+    assert done.exit_code == 2, done.output
+    assert message in done.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ["quick.toml"]
+
+
+def test_unknown_keys_are_named_all_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text("rowz = 1\n[train]\nstepz = 2\n")
+    done = cli("run", "--config", path)
+    assert done.exit_code == 2
+    assert "rowz" in done.stderr
+    assert "train.stepz" in done.stderr
+
+
+def test_an_unforeseen_error_says_its_type_only(
+    finished: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(finished.folder.root, folder)
+    (folder / "decision.json").write_text('{"secret CANARY": 1}')
+    done = cli("show", folder)
+    assert done.exit_code == 1
+    assert "CANARY" not in done.output
+    assert "Traceback" not in done.output
+    monkeypatch.setenv("SYNTHGEN_DEBUG", "1")
+    assert cli("show", folder).exception is not None
+
+
+# --- earlier runs ---------------------------------------------------------------------------------
+
+
+def test_show_export_and_validate(finished: Outcome, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(finished.folder.root, folder)
+    summary = json.loads(cli("show", folder, "--json").stdout)
+    assert summary["passed"] is True
+    assert summary["report"] == str(folder / "report.html")
+    done = cli("export", folder, "--to", tmp_path / "again.parquet", "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["rows"] == 400
+    before = RunFolder.open(folder).decision
+    judged = cli("validate", folder)
+    assert judged.exit_code == 0, judged.output
+    assert RunFolder.open(folder).decision == before
+
+
+@pytest.mark.parametrize("verb", ["show", "validate"])
+def test_a_folder_that_is_no_run_is_2(verb: str, tmp_path: Path) -> None:
+    done = cli(verb, tmp_path)
+    assert done.exit_code == 2
+    assert "not a run folder" in done.stderr
+
+
+# --- bundles --------------------------------------------------------------------------------------
+
+
+def test_train_then_sample(settings: Path, tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle"
+    assert cli("train", "--config", settings, "--to", bundle).exit_code == 0
+    assert cli("train", "--config", settings, "--to", bundle).exit_code == 2
+    to = tmp_path / "surgery.csv"
+    done = cli("sample", bundle, "--rows", 50, "--to", to, "--where", "ward='surgery'", "--seed", 1)
+    assert done.exit_code == 0, done.output
+    assert "Only schema and structure" in done.stderr
+    assert to.read_text().count("surgery") == 50
+    manifest = json.loads((tmp_path / "surgery.csv.manifest.json").read_text())
+    assert manifest["privacy"].startswith("Only schema and structure")
+
+
+def test_a_bundle_samples_in_a_fresh_process(tiny_synthesizer: Synthesizer, tmp_path: Path) -> None:
+    save_bundle(tiny_synthesizer, tmp_path / "bundle")
+    here = tiny_synthesizer.sample(20, seed=3).data
+    command = [sys.executable, "-m", "synthgen", "sample", "bundle", "--rows", "20", "--seed", "3"]
+    subprocess.run([*command, "--to", "out.csv"], cwd=tmp_path, check=True, capture_output=True)
+    lines = (tmp_path / "out.csv").read_text().splitlines()
+    assert lines[0].split(",") == demo.SCHEMA.names
+    assert [line.split(",")[0] for line in lines[1:]] == here["patient_id"].to_list()
+
+
+def test_ctrl_c_is_130(tmp_path: Path) -> None:
+    """An interrupt in the middle of reading: no traceback, no litter."""
+    fifo = tmp_path / "in.csv"
+    os.mkfifo(fifo)
+    code = (
+        "import threading, signal, os, time\n"
+        "def stop():\n time.sleep(1.5)\n os.kill(os.getpid(), signal.SIGINT)\n"
+        "threading.Thread(target=stop, daemon=True).start()\n"
+        "from synthgen.cli import main; import sys\n"
+        f"sys.argv = ['synthgen', 'schema', 'infer', {str(fifo)!r}]; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 130
+    assert "Traceback" not in done.stderr

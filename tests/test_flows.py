@@ -1,0 +1,140 @@
+"""The run as a Prefect flow, for real: on a server of its own, with what that server then holds."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from flows.environment import DEFAULTS, set_defaults, use_temporary_server
+from synthgen.config import RunConfig
+from synthgen.errors import DataError, TargetExists
+from synthgen.files import sha256
+from synthgen.pipeline import Outcome
+
+Configure = Callable[..., RunConfig]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A temporary Prefect server for this process."""
+    set_defaults()
+    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+    from prefect.testing.utilities import prefect_test_harness
+
+    with (
+        prefect_test_harness(server_startup_timeout=180),
+        temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
+    ):
+        yield
+
+
+def states() -> list[tuple[str, str]]:
+    """Return type and name of every finished flow run's state, newest first."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.sorting import FlowRunSort
+
+    with get_client(sync_client=True) as client:
+        runs = client.read_flow_runs(sort=FlowRunSort.EXPECTED_START_TIME_DESC)
+    return [(r.state.type.value, r.state.name) for r in runs if r.state is not None]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("server")
+class TestFlow:
+    def test_a_flow_run_does_what_a_plain_run_does(
+        self, finished: Outcome, tiny_config: Configure, tmp_path: Path
+    ) -> None:
+        from flows.synthesize import run_flow
+
+        outcome = run_flow(tiny_config(tmp_path / "out.csv"), run_dir=tmp_path / "run")
+        assert outcome.decision == finished.decision
+        assert sha256(tmp_path / "out.csv") == sha256(Path(finished.folder.config.to))
+        assert states()[0] == ("COMPLETED", "Completed")
+
+    def test_a_refusal_is_a_failed_state_called_refused(
+        self, tiny_config: Configure, tmp_path: Path
+    ) -> None:
+        from flows.synthesize import run_flow
+
+        config = tiny_config(tmp_path / "out.csv", gate={"max_c2st": 0.51})
+        outcome = run_flow(config, run_dir=tmp_path / "run")
+        assert not outcome.decision.passed
+        assert outcome.manifest is None
+        assert not (tmp_path / "out.csv").exists()
+        assert states()[0] == ("FAILED", "Refused")
+
+    def test_bad_input_raises_what_a_plain_run_raises(
+        self, tiny_config: Configure, tmp_path: Path
+    ) -> None:
+        from flows.synthesize import run_flow
+
+        config = tiny_config(tmp_path / "out.csv", data=str(tmp_path / "gone.csv"))
+        with pytest.raises(DataError, match="no such file"):
+            run_flow(config, run_dir=tmp_path / "run")
+        assert not list(tmp_path.iterdir())
+        assert states()[0] == ("FAILED", "Failed")
+
+    def test_a_bad_target_never_becomes_a_flow_run(
+        self, tiny_config: Configure, tmp_path: Path
+    ) -> None:
+        from flows.synthesize import run_flow
+
+        (tmp_path / "out.csv").write_text("old")
+        before = len(states())
+        with pytest.raises(TargetExists):
+            run_flow(tiny_config(tmp_path / "out.csv"), run_dir=tmp_path / "run")
+        assert len(states()) == before
+
+    def test_a_deployment_gives_a_configuration_file(
+        self, tiny_config: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from flows.synthesize import synthesize
+
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "nightly.toml").write_text(tiny_config(tmp_path / "out.csv").to_toml())
+        receipt = synthesize("nightly.toml")
+        assert receipt == {
+            "stage": "export",
+            "path": str(tmp_path / "out.csv"),
+            "sha256": sha256(tmp_path / "out.csv"),
+            "rows": 400,
+        }
+        assert len(list((tmp_path / "runs").iterdir())) == 1
+
+
+def test_a_user_s_settings_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in DEFAULTS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PREFECT_SERVER_ANALYTICS_ENABLED", "true")
+    set_defaults()
+    assert os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] == "true"
+    assert os.environ["DO_NOT_TRACK"] == "1"
+
+
+def test_a_user_s_server_stays(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("PREFECT_HOME", "PREFECT_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:1/api")
+    use_temporary_server()
+    assert "PREFECT_HOME" not in os.environ
+
+
+def test_without_a_server_the_home_is_private_and_vanishes(tmp_path: Path) -> None:
+    code = (
+        "import os, stat; from pathlib import Path\n"
+        "from flows.environment import use_temporary_server; use_temporary_server()\n"
+        "home = Path(os.environ['PREFECT_HOME']); print(home)\n"
+        "print(oct(stat.S_IMODE(home.stat().st_mode)))"
+    )
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True, text=True, check=True, env={**clean, "HOME": str(tmp_path)},
+    )  # fmt: skip
+    home, mode = done.stdout.split()
+    assert mode == "0o700"
+    assert not Path(home).exists()
