@@ -249,13 +249,10 @@ def _percent(part: float, whole: float) -> str:
 
 
 def _empty(levels: _Levels, rows: int) -> Column | None:
-    if not pa.types.is_nested(levels.type) and not pa.types.is_binary(levels.type):
-        if levels.n_present:
-            return None
-        return _column(levels, f"All {levels.n_rows:,} rows are missing.")
-    return _column(
-        levels, f"Values of type {levels.type.id} cannot be read. {_ADVICE}", kind="text"
-    )
+    if plain_array(pa.nulls(0, levels.type)) is None:
+        reason = f"The cells are of a type that cannot be read. {_ADVICE}"
+        return _column(replace(levels, n_rows=0), reason, kind="text")
+    return None if levels.n_present else _column(levels, "There is nothing in the column.")
 
 
 def _boolean(levels: _Levels, rows: int) -> Column | None:

@@ -237,7 +237,7 @@ def test_nearly_empty_tables(tmp_path: Path) -> None:
     assert guess(tmp_path, ["1", "2"]).kind == "numeric"
     empty = guess(tmp_path, [""] * N)
     assert (empty.kind, empty.nullable) == ("categorical", True)
-    assert "All 200 rows are missing" in empty.reason
+    assert "100 % of the rows are missing" in empty.reason
     constant = guess(tmp_path, ["5"] * N)
     assert (constant.kind, constant.minimum, constant.maximum) == ("numeric", 5, 5)
 
@@ -275,6 +275,14 @@ def test_typed_columns(tmp_path: Path) -> None:
     assert (
         data["t"].dt.hour.iloc[0] == pa.array([moments[0]], columns["t"].type).to_pandas()[0].hour
     )
+
+
+def test_cells_that_hold_no_single_value_are_refused(tmp_path: Path) -> None:
+    columns = {"list": pa.array([[1], [2]] * N), "bytes": pa.array([b"x"] * 2 * N)}
+    pq.write_table(pa.table(columns), tmp_path / "t.parquet")
+    schema = infer(open_source(str(tmp_path / "t.parquet")))
+    assert [c.kind for c in schema.columns] == ["text", "text"]
+    assert all("cannot be read" in c.reason for c in schema.columns)
 
 
 def test_dialect_and_name_go_into_the_draft(tmp_path: Path) -> None:
