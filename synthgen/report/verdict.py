@@ -191,14 +191,13 @@ def _bar(key: str, m: Measurement, rule: RuleResult | None) -> Markup:
 def _threshold(m: Measurement, rule: RuleResult) -> float | None:
     """Return the rule's threshold on the measure's own scale, None if it compares another number.
 
-    A rule may compare the bad end of the interval, or its excess (or the value's) over the control.
+    A rule may compare the bad end of the interval, or its excess over the control. The rules on
+    copies compare a p value as well, which no line beside an interval could show.
     """
-    if rule.value is None or rule.threshold is None or m.worst is None or m.value is None:
+    if rule.value is None or rule.threshold is None or m.worst is None:
         return None
     if math.isclose(rule.value, m.worst, abs_tol=1e-12):
         return rule.threshold
-    control = m.control if m.control is not None else math.nan
-    for compared in (m.worst - control, m.value - control):
-        if math.isclose(rule.value, compared, abs_tol=1e-12):
-            return rule.threshold + control
+    if m.control is not None and math.isclose(rule.value, m.worst - m.control, abs_tol=1e-12):
+        return rule.threshold + m.control
     return None
