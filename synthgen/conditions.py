@@ -21,7 +21,9 @@ from synthgen.schema import Column, TableSchema
 OPERATORS = ("<=", ">=", "!=", "==", "=", "<", ">")
 _NULL = re.compile(r"^(?P<name>.+?)\s+is\s+(?P<no>not\s+)?null$", re.IGNORECASE)
 _IN = re.compile(r"^(?P<name>.+?)\s+in\s*\((?P<items>.*)\)$", re.IGNORECASE | re.DOTALL)
-_COMPARE = re.compile(r"^(?P<name>[^<>=!]+?)\s*(?P<op><=|>=|!=|==|=|<|>)\s*(?P<value>.*)$", re.DOTALL)
+_COMPARE = re.compile(
+    r"^(?P<name>[^<>=!]+?)\s*(?P<op><=|>=|!=|==|=|<|>)\s*(?P<value>.*)$", re.DOTALL
+)
 _ITEM = re.compile(r"""\s*(?:'((?:[^']|'')*)'|"([^"]*)"|([^,'"]+))\s*(?:,|$)""")
 MAX_LENGTH = 10_000
 
@@ -100,7 +102,7 @@ def parse(text: str, schema: TableSchema) -> Condition:
         condition = Condition(_name(found["name"]), operator, values)
     else:
         raise ConfigError(
-            "a condition reads COLUMN OP VALUE, for instance \"income='>50K'\" or \"age >= 30\""
+            'a condition reads COLUMN OP VALUE, for instance "income=\'>50K\'" or "age >= 30"'
         )
     _check(condition, schema)
     return condition
@@ -167,7 +169,9 @@ def read_value(text: str, column: Column) -> Any:
                 stamp = stamp.tz_localize(column.timezone)
             return stamp
     except (ValueError, KeyError):
-        raise ConfigError(f"column '{column.name}': the condition's value is no {column.kind}") from None
+        raise ConfigError(
+            f"column '{column.name}': the condition's value is no {column.kind}"
+        ) from None
     return text
 
 

@@ -22,24 +22,27 @@ from safetensors.torch import load_file, save_file
 from synthgen import conditions as cond
 from synthgen.conditions import Condition
 from synthgen.config import RunConfig
-from synthgen.encode.categorical import CategoricalEncoder
-from synthgen.encode.column import EncodedTable
+from synthgen.encode.categorical import RARE, CategoricalEncoder
 from synthgen.encode.numeric import NumericEncoder
+from synthgen.encode.relations import Lookup
 from synthgen.encode.table import TableEncoder
 from synthgen.errors import BundleError, ConfigError, DataError, SchemaError
 from synthgen.gan.sample import BLOCK, Restriction, draw_block
 from synthgen.gan.train import Generator, Log, fit, plan
 from synthgen.replace import regenerate
+from synthgen.rng import stream
 from synthgen.schema import Column, TableSchema
-from synthgen.table import RealTable, SyntheticTable
+from synthgen.table import RealTable, SyntheticTable, canonical_dtype
 
 BUNDLE_FORMAT = 1
 BUNDLE_FILES = ("schema.toml", "config.toml", "encoder.json", "generator.safetensors")
 MAX_BUNDLE_BYTES = 2**30
 #: Fewer rows cannot be learnt from: bins, levels and a validation share would be single rows.
 MIN_ROWS = 20
-#: Blocks decoded together.
+#: Blocks in one batch.
 BLOCKS_A_BATCH = 16
+#: Rows drawn for one that satisfies conditions on computed columns, before giving up.
+MAX_REJECTION = 500
 
 
 def pick_device(name: str) -> torch.device:
@@ -156,52 +159,82 @@ class Synthesizer:
             raise ConfigError("the number of rows must be at least 1")
         conditions = [cond.parse(text, self.schema) for text in where]
         restriction = self._restriction(conditions)
-        layout = self.encoder.layout
-        for start in range(0, n, BLOCK * BLOCKS_A_BATCH):
-            stop = min(n, start + BLOCK * BLOCKS_A_BATCH)
-            blocks = [
-                draw_block(
-                    self.generator,
-                    layout,
-                    block=b,
-                    seed=seed,
-                    restriction=restriction,
-                    steps=self.config.sample.sampling_steps,
+        done = tried = 0
+        while done < n:
+            frame = self._draw(tried, n - done, seed, restriction)
+            tried += len(frame)
+            frame = self._satisfying(frame, conditions).iloc[: n - done]
+            if tried >= MAX_REJECTION * max(done + len(frame), BLOCK):
+                raise DataError(
+                    f"only {done + len(frame):,} of {tried:,} drawn rows satisfy the conditions "
+                    "together; relax one of them"
                 )
-                for b in range(start // BLOCK, -(-stop // BLOCK))
-            ]
-            tokens = np.concatenate([b.tokens for b in blocks])
-            offsets = np.concatenate([b.offsets for b in blocks])
-            rng = np.random.default_rng([seed, start])
-            frame = self.encoder.inverse_transform(EncodedTable(tokens, offsets, layout), rng)
-            yield self._complete(frame.iloc[: stop - start], start, seed, conditions)
+            if len(frame):
+                yield self._complete(frame, done, seed)
+            done += len(frame)
 
-    def _complete(
-        self, frame: pd.DataFrame, start: int, seed: int, conditions: Sequence[Condition]
-    ) -> pd.DataFrame:
-        """Return `frame` with regenerated columns, conditions exact, in schema order."""
-        frame = frame.copy()
+    def _draw(self, start: int, wanted: int, seed: int, restriction: Restriction) -> pd.DataFrame:
+        """Draw whole blocks from row `start`, a multiple of BLOCK, on: the modelled columns."""
+        first = start // BLOCK
+        last = first + min(BLOCKS_A_BATCH, -(-wanted // BLOCK))
+        layout, steps = self.encoder.layout, self.config.sample.sampling_steps
+        frames = []
+        for number in range(first, last):
+            block = draw_block(
+                self.generator,
+                layout,
+                block=number,
+                seed=seed,
+                restriction=restriction,
+                steps=steps,
+            )
+            rng = stream(seed, "decode", number)
+            frames.append(self.encoder.inverse_transform(block, rng))
+        return pd.concat(frames, ignore_index=True)
+
+    def _satisfying(self, frame: pd.DataFrame, conditions: Sequence[Condition]) -> pd.DataFrame:
+        """Return the rows that satisfy every condition.
+
+        The generator is conditioned exactly, but for cells that a bound cuts (mended here) and for
+        columns that are computed from others (rejected here).
+        """
         for condition in conditions:
             column = self.schema.column(condition.column)
-            frame[column.name] = _clip(frame[column.name], condition, column)
-        for column in self.schema.columns:
-            if column.is_regenerated:
-                frame[column.name] = regenerate(column, start, len(frame), seed=seed)
-        return frame[self.schema.names]
+            if column.name not in self.encoder.derived:
+                frame[column.name] = _mend(frame[column.name], condition, column)
+        holds = np.ones(len(frame), bool)
+        for condition in conditions:
+            holds &= condition.holds(frame[condition.column], self.schema.column(condition.column))
+        return frame if holds.all() else frame[holds].reset_index(drop=True)
+
+    def _complete(self, frame: pd.DataFrame, start: int, seed: int) -> pd.DataFrame:
+        """Return `frame` with ids and PII written anew, in schema order."""
+        new = {
+            c.name: regenerate(c, start, len(frame), seed=seed)
+            for c in self.schema.columns
+            if c.is_regenerated
+        }
+        return frame.assign(**new)[self.schema.names].reset_index(drop=True)
 
     def _restriction(self, conditions: Sequence[Condition]) -> Restriction:
         """Return which tokens are possible at all, and which of these satisfy `conditions`."""
         weights: dict[int, np.ndarray] = {}
         first: list[int] = []
         fine_at = dict(
-            zip(self.encoder.layout.parents.tolist(), range(len(self.encoder.parts), 10**6), strict=False)
+            zip(
+                self.encoder.layout.parents.tolist(),
+                range(len(self.encoder.parts), 10**6),
+                strict=False,
+            )
         )
         for i, part in enumerate(self.encoder.parts):
-            asked = [c for c in conditions if c.column == part.column]
-            column = self.schema.column(part.column)
+            column = self.encoder.column(part.column)
+            asked = [] if column.name in self.encoder.derived else conditions
+            asked = [c for c in asked if c.column == part.column]
+            lookups = self._lookups(part.column, conditions)
             coarse, fine = _possible(part.encoder)
-            if asked and part.view != "clock":
-                share = _share(part.encoder, asked, column, part.view)
+            if (asked or lookups) and part.view != "clock":
+                share = _share(part.encoder, asked, column, lookups)
                 coarse, fine = coarse + share[0], None if fine is None else fine + share[1]
                 if not np.isfinite(coarse).any():
                     raise ConfigError(
@@ -214,11 +247,23 @@ class Synthesizer:
                 weights[fine_at[i]] = fine
         return Restriction(weights, tuple(first))
 
+    def _lookups(
+        self, source: str, conditions: Sequence[Condition]
+    ) -> list[tuple[Lookup, Condition, Column]]:
+        """Return the conditions on columns that the levels of `source` decide."""
+        return [
+            (r, c, self.schema.column(c.column))
+            for r in self.encoder.relations
+            if isinstance(r, Lookup) and r.source == source
+            for c in conditions
+            if c.column == r.derived
+        ]
+
     @property
     def fingerprint(self) -> str:
         """SHA-256 of everything that decides its rows: schema, encoder, weights, sampling."""
         digest = hashlib.sha256(self.schema.fingerprint.encode())
-        digest.update(json.dumps([p.encoder.to_json() for p in self.encoder.parts]).encode())
+        digest.update(self.encoder.to_json().encode())
         digest.update(str(self.config.sample.sampling_steps).encode())
         for name, tensor in sorted(self.generator.state_dict().items()):
             digest.update(name.encode())
@@ -280,7 +325,14 @@ class Synthesizer:
             generator.load_state_dict(state)
         except (SchemaError, ConfigError) as error:
             raise BundleError(f"bundle {folder}: {error}") from None
-        except (KeyError, TypeError, ValueError, RuntimeError, IndexError, SafetensorError) as error:
+        except (
+            KeyError,
+            TypeError,
+            ValueError,
+            RuntimeError,
+            IndexError,
+            SafetensorError,
+        ) as error:
             raise BundleError(f"bundle {folder} is damaged ({type(error).__name__})") from None
         generator.to(pick_device(device)).eval()
         return cls(schema, encoder, generator, config, dict(index["facts"]))
@@ -318,32 +370,43 @@ def _possible(encoder: Any) -> tuple[np.ndarray, np.ndarray | None]:
     """Return log weights, 0 or -inf, of the levels and cells that training rows hold."""
     with np.errstate(divide="ignore"):
         coarse = np.where(encoder.prior > 0, 0.0, -np.inf)
-        fine = None if encoder.fine_prior is None else np.where(encoder.fine_prior > 0, 0.0, -np.inf)
+        fine = (
+            None if encoder.fine_prior is None else np.where(encoder.fine_prior > 0, 0.0, -np.inf)
+        )
     if isinstance(encoder, CategoricalEncoder) and not encoder.is_rare_drawn:
         coarse[-1] = -np.inf
     return coarse, fine
 
 
 def _share(
-    encoder: Any, asked: Sequence[Condition], column: Column, view: str
+    encoder: Any,
+    asked: Sequence[Condition],
+    column: Column,
+    lookups: Sequence[tuple[Lookup, Condition, Column]],
 ) -> tuple[np.ndarray, np.ndarray | float]:
-    """Return the log share of each level, and of each cell in it, that satisfies all of `asked`."""
+    """Return the log share of each level, and of each cell in it, that satisfies every condition."""
     with np.errstate(divide="ignore", invalid="ignore"):
         if isinstance(encoder, CategoricalEncoder):
-            texts = pd.Series([None, *encoder.levels, None], dtype="str")
+            texts = pd.Series([None, *encoder.levels, RARE], dtype="str")
+            values = texts
             if column.kind == "boolean":
-                texts = texts.map({"False": False, "True": True}).astype("boolean")
-            holds = np.all([c.holds(texts, column) for c in asked], axis=0)
-            return np.log(holds.astype(float)), 0.0
+                values = texts.map({"False": False, "True": True}).astype("boolean")
+            holds = [c.holds(values, column) for c in asked]
+            for relation, condition, derived in lookups:
+                frame = pd.DataFrame({relation.source: texts})
+                relation.restore(frame)
+                decided = frame[relation.derived].astype(canonical_dtype(derived))  # type: ignore[call-overload]
+                holds.append(condition.holds(decided, derived))
+            return np.log(np.all(holds, axis=0).astype(float)), 0.0
         assert isinstance(encoder, NumericEncoder)
         share = np.ones_like(encoder.cells[0])
         for condition in asked:
-            share *= _overlap(encoder, condition, column, view)
+            share *= _overlap(encoder, condition, column)
         prior = np.ones_like(share) if encoder.fine_prior is None else encoder.fine_prior
         return np.log((share * prior).sum(axis=1)), np.log(share)
 
 
-def _overlap(encoder: NumericEncoder, condition: Condition, column: Column, view: str) -> np.ndarray:
+def _overlap(encoder: NumericEncoder, condition: Condition, column: Column) -> np.ndarray:
     """Return the share (L, F) of each cell that satisfies one condition; level 0 is missing."""
     lower, upper = encoder.cells
     if condition.operator in ("null", "not null"):
@@ -356,12 +419,14 @@ def _overlap(encoder: NumericEncoder, condition: Condition, column: Column, view
         parts = [Condition(condition.column, "=", (v,)) for v in condition.values]
     share = np.zeros_like(lower)
     for part in parts:
-        low, high = (_number(b, column, view) for b in part.bounds(column))
+        low, high = (_number(b, column) for b in part.bounds(column))
         # Ends are widened by half a unit, so that one whole number has a width.
         a = np.maximum(lower, -np.inf if low is None else low) - unit / 2
         b = np.minimum(upper, np.inf if high is None else high) + unit / 2
         width = upper - lower + unit
-        share += np.where(width > 0, (b - a) / np.where(width > 0, width, 1), (b >= a) * 1.0).clip(0, 1)
+        share += np.where(width > 0, (b - a) / np.where(width > 0, width, 1), (b >= a) * 1.0).clip(
+            0, 1
+        )
         if encoder.tails[1] and (high is None or high > upper.max()) and low is not None:
             # Beyond the nominal end of a heavy tail there are still rows.
             level, fine = encoder.level[-1], encoder.fine[-1]
@@ -373,7 +438,7 @@ def _overlap(encoder: NumericEncoder, condition: Condition, column: Column, view
     return share
 
 
-def _number(bound: Any, column: Column, view: str) -> float | None:
+def _number(bound: Any, column: Column) -> float | None:
     """Return a bound in the unit of the part: days since 1970 for a datetime's first part."""
     if bound is None or column.kind != "datetime":
         return None if bound is None else float(bound)
@@ -381,22 +446,23 @@ def _number(bound: Any, column: Column, view: str) -> float | None:
     return float((stamp - pd.Timestamp(0)) // pd.Timedelta(days=1))
 
 
-def _clip(values: pd.Series, condition: Condition, column: Column) -> pd.Series:
-    """Return numbers or dates inside the condition: cells that it cuts may have overshot."""
-    if column.kind not in ("numeric", "datetime"):
+def _mend(values: pd.Series, condition: Condition, column: Column) -> pd.Series:
+    """Return numbers or dates moved to the nearest value that satisfies the condition.
+
+    Only cells that the condition cuts are concerned: one of some hundreds.
+    """
+    if column.kind not in ("numeric", "datetime") or condition.operator in ("null", "not null"):
         return values
-    low, high = condition.bounds(column)
-    if condition.operator in ("in", "!="):
-        wrong = ~condition.holds(values, column) & values.notna().to_numpy()
-        if condition.operator == "in" and wrong.any():
-            wanted = pd.Series([cond.read_value(v, column) for v in condition.values])
-            distance = [(values[wrong] - w).abs() for w in wanted]
-            nearest = np.argmin(np.column_stack([d.to_numpy() for d in distance]), axis=1)
-            values = values.copy()
-            values[wrong] = wanted.iloc[nearest].to_numpy()
-        elif wrong.any():
-            excluded = cond.read_value(condition.values[0], column)
-            values = values.copy()
-            values[wrong] = cond.one_step(excluded, column, up=True)
+    if condition.operator not in ("in", "!="):
+        return values.clip(*condition.bounds(column))
+    wrong = ~condition.holds(values, column) & values.notna().to_numpy()
+    if not wrong.any():
         return values
-    return values.clip(low, high)
+    wanted = [cond.read_value(v, column) for v in condition.values]
+    if condition.operator == "!=":
+        wanted = [cond.one_step(wanted[0], column, up=True)]
+    choices = pd.Series(wanted)
+    distances = np.column_stack([(values[wrong] - w).abs().to_numpy() for w in wanted])
+    mended = values.copy()
+    mended[wrong] = choices.iloc[distances.argmin(axis=1)].to_numpy()
+    return mended

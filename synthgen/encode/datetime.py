@@ -38,23 +38,24 @@ def to_microseconds(values: pd.Series) -> Floats:
 
 
 def from_microseconds(micros: Floats, column: Column) -> pd.Series:
-    """Return canonical datetimes of (N,) wall-clock microseconds.
+    """Return canonical datetimes of (N,) wall-clock microseconds, in whole units of `column`."""
+    unit = MICROSECONDS[column.resolution]
+    return as_datetimes(np.round(micros / unit) * unit, column.timezone)
+
+
+def as_datetimes(micros: Floats, timezone: str | None) -> pd.Series:
+    """Return datetimes of (N,) whole wall-clock microseconds, NaN for missing.
 
     An hour that a zone skips moves forward; one that it repeats is the first of the two.
     """
     missing = np.isnan(micros)
-    unit = MICROSECONDS[column.resolution]
-    whole = np.where(missing, 0, np.round(np.where(missing, 0, micros) / unit) * unit)
-    stamps = whole.astype(np.int64).astype("datetime64[us]")
+    stamps = np.where(missing, 0, micros).astype(np.int64).astype("datetime64[us]")
     stamps[missing] = np.datetime64("NaT")
     series = pd.Series(stamps)
-    if column.timezone:
-        series = series.dt.tz_localize(
-            column.timezone,
-            ambiguous=np.ones(len(series), bool),
-            nonexistent="shift_forward",
-        )
-    return series
+    if timezone is None:
+        return series
+    first = np.ones(len(series), bool)
+    return series.dt.tz_localize(timezone, ambiguous=first, nonexistent="shift_forward")
 
 
 def has_clock(values: Floats) -> bool:

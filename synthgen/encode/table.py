@@ -14,7 +14,9 @@ from synthgen.config import EncodeConfig
 from synthgen.encode import datetime as dt
 from synthgen.encode.categorical import CategoricalEncoder
 from synthgen.encode.column import Codes, ColumnEncoder, EncodedTable, Floats, Layout, State
+from synthgen.encode.datetime import from_microseconds, join
 from synthgen.encode.numeric import NumericEncoder
+from synthgen.encode.relations import Gap, Relation, find, from_json, reduce
 from synthgen.errors import DataError
 from synthgen.rng import stream
 from synthgen.schema import Column, TableSchema
@@ -47,11 +49,14 @@ class TableEncoder:
     ----------
     schema : TableSchema
     parts : tuple of Part
-        In column order. Ids, PII and texts have none.
+        In column order. Ids, PII, texts and derived columns have none.
+    relations : tuple of Relation
+        Columns that follow from others, in the order in which they are left out.
     """
 
     schema: TableSchema
     parts: tuple[Part, ...]
+    relations: tuple[Relation, ...] = ()
 
     @classmethod
     def fit(
@@ -69,8 +74,20 @@ class TableEncoder:
         if len(frame) > config.fit_rows:
             rows = stream(seed, "encode").choice(len(frame), config.fit_rows, replace=False)
             frame = frame.iloc[np.sort(rows)]
-        parts = [part for c in schema.modelled for part in _fit_column(frame[c.name], c, config)]
-        return cls(schema, tuple(parts))
+        relations = find(frame, schema.modelled, min_rows=config.min_rows)
+        frame, columns = reduce(relations, frame, schema.modelled)
+        parts = [part for c in columns for part in _fit_column(frame[c.name], c, config)]
+        return cls(schema, tuple(parts), relations)
+
+    def column(self, name: str) -> Column:
+        """Return a modelled column as the parts see it: a gap is a number, not a datetime."""
+        gap = any(isinstance(r, Gap) and r.derived == name for r in self.relations)
+        return Column(name=name, kind="numeric", decimals=0) if gap else self.schema.column(name)
+
+    @property
+    def derived(self) -> frozenset[str]:
+        """Names of the columns that follow from others."""
+        return frozenset(r.derived for r in self.relations)
 
     @property
     def layout(self) -> Layout:
@@ -93,11 +110,12 @@ class TableEncoder:
 
     def transform(self, frame: pd.DataFrame) -> EncodedTable:
         """Return the (N, T) tokens and (N, O) offsets of a canonical frame."""
+        frame, _ = reduce(self.relations, frame, self.schema.modelled)
         views: dict[str, dict[str, Any]] = {}
         coarse, fine, offsets = [], [], []
         for part in self.parts:
             if part.column not in views:
-                views[part.column] = _views(frame[part.column], self.schema.column(part.column))
+                views[part.column] = _views(frame[part.column], self.column(part.column))
             codes = part.encoder.encode(views[part.column][part.view])
             coarse.append(codes.coarse)
             if codes.fine is not None:
@@ -128,24 +146,32 @@ class TableEncoder:
                 table.offsets[:, offsets[i]] if i in offsets else None,
             )
             decoded.setdefault(part.column, {})[part.view] = part.encoder.decode(codes, rng)
-        columns = {
-            c.name: _from_views(decoded[c.name], c).astype(canonical_dtype(c))
-            for c in self.schema.modelled
-        }
+        frame = pd.DataFrame(
+            {name: _from_views(views, self.column(name)) for name, views in decoded.items()}
+        )
+        for relation in reversed(self.relations):
+            relation.restore(frame)
+        columns = {c.name: _canonical(frame[c.name], c) for c in self.schema.modelled}
         return pd.DataFrame(columns)
 
-    def save(self, path: Path) -> None:
-        """Write the fitted state as JSON."""
+    def to_json(self) -> str:
+        """Return the fitted state as JSON; every number in it stands for k rows."""
         parts = [
             {"column": p.column, "view": p.view, "encoder": p.encoder.to_json()} for p in self.parts
         ]
-        path.write_text(json.dumps({"parts": parts}, allow_nan=False), encoding="utf-8")
+        state = {"parts": parts, "relations": [r.to_json() for r in self.relations]}
+        return json.dumps(state, allow_nan=False)
+
+    def save(self, path: Path) -> None:
+        """Write the fitted state as JSON."""
+        path.write_text(self.to_json(), encoding="utf-8")
 
     @classmethod
     def load(cls, path: Path, schema: TableSchema) -> TableEncoder:
         """Read what `save` wrote."""
         state = json.loads(path.read_text(encoding="utf-8"))
-        return cls(schema, tuple(_part(p) for p in state["parts"]))
+        relations = tuple(from_json(r) for r in state["relations"])
+        return cls(schema, tuple(_part(p) for p in state["parts"]), relations)
 
 
 def _part(state: State) -> Part:
@@ -192,19 +218,26 @@ def _views(values: pd.Series, column: Column) -> dict[str, Any]:
 
 
 def _from_views(views: dict[str, Any], column: Column) -> pd.Series:
-    """Return the canonical values of one column from its decoded parts, inside declared bounds."""
-    if column.kind == "numeric":
-        return pd.Series(np.clip(views["value"], column.minimum, column.maximum))
+    """Return the values of one column from its decoded parts."""
+    if column.kind != "datetime":
+        return pd.Series(views["value"])
+    return from_microseconds(join(views["days"], views.get("clock"), column.resolution), column)
+
+
+def _canonical(values: pd.Series, column: Column) -> pd.Series:
+    """Return `values` in the column's dtype and inside its bounds."""
     if column.kind == "boolean":
-        return views["value"].map({"True": True, "False": False}).astype("boolean")
-    if column.kind == "categorical":
-        return views["value"]
-    micros = dt.join(views["days"], views.get("clock"), column.resolution)
-    series = dt.from_microseconds(micros, column)
-    bounds = [
-        None if b is None else _bound(str(b), column) for b in (column.minimum, column.maximum)
-    ]
-    return series.clip(bounds[0], bounds[1])
+        values = values.astype(object).map({"True": True, "False": False, True: True, False: False})
+    values = values.astype(canonical_dtype(column))  # type: ignore[call-overload]
+    if column.kind == "numeric":
+        return values.clip(column.minimum, column.maximum)
+    if column.kind == "datetime":
+        low, high = column.minimum, column.maximum
+        return values.clip(
+            None if low is None else _bound(str(low), column),
+            None if high is None else _bound(str(high), column),
+        )
+    return values
 
 
 def _bound(text: str, column: Column) -> pd.Timestamp:

@@ -92,7 +92,9 @@ def draw_block(
     tokens = torch.zeros(BLOCK, len(layout.sizes), dtype=torch.int64, device=device)
     unknown = weight[skeleton.tokens.n_known :]
     x = unknown.sum(dim=0).repeat(BLOCK, 1)
-    rules = {t: torch.from_numpy(w).to(device, torch.float32) for t, w in restriction.weights.items()}
+    rules = {
+        t: torch.from_numpy(w).to(device, torch.float32) for t, w in restriction.weights.items()
+    }
     for group in visiting_groups(layout, restriction.first, steps, noise):
         hidden = skeleton.trunk(x)
         for token in group:

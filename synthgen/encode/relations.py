@@ -1,0 +1,369 @@
+"""Columns that follow from others: found, left out of the model, and recomputed on every row.
+
+A generator that learns ``total = a + b`` gets it nearly right, which any reader notices. So an exact
+relation is not learnt but kept: the derived column is dropped before encoding and restored after
+decoding. Sums, constant factors, look-ups (a level decides a value) and dates that follow another
+date are found; each must hold on every row that the encoder is fitted on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+
+from synthgen.encode import datetime as dt
+from synthgen.encode.categorical import RARE
+from synthgen.encode.column import Floats, State
+from synthgen.schema import Column
+
+#: Fewer rows do not prove a relation.
+MIN_PROOF = 100
+#: More numeric columns than this are not searched for sums: the pairs would be too many.
+MAX_SUM_COLUMNS = 120
+#: Rows that a sum must fit before all rows are looked at.
+PROBE = 24
+
+
+class Relation(Protocol):
+    """One derived column. Frames are canonical; `columns` lists what is still to be modelled."""
+
+    @property
+    def derived(self) -> str:
+        """Name of the column that follows from the others."""
+        ...
+
+    def reduce(self, frame: pd.DataFrame, columns: list[Column]) -> None:
+        """Drop or replace the derived column, in place."""
+        ...
+
+    def restore(self, frame: pd.DataFrame) -> None:
+        """Recompute the derived column, in place."""
+        ...
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the relation as JSON values."""
+        ...
+
+
+class _Dropped:
+    """What relations share that simply leave their column out."""
+
+    derived: str
+
+    def reduce(self, frame: pd.DataFrame, columns: list[Column]) -> None:
+        """Drop the derived column."""
+        del frame[self.derived]
+        columns[:] = [c for c in columns if c.name != self.derived]
+
+
+@dataclass(frozen=True)
+class Sum(_Dropped):
+    """``derived = left + right``, missing if either is."""
+
+    derived: str
+    left: str
+    right: str
+    decimals: int | None
+
+    def restore(self, frame: pd.DataFrame) -> None:
+        """Add the two columns."""
+        total = frame[self.left] + frame[self.right]
+        frame[self.derived] = total if self.decimals is None else total.round(self.decimals)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the names."""
+        return {"type": "sum", **dataclasses.asdict(self)}
+
+
+@dataclass(frozen=True)
+class Scaled(_Dropped):
+    """``derived = source * factor``, rounded to `decimals`; missing together."""
+
+    derived: str
+    source: str
+    factor: float
+    decimals: int
+
+    def restore(self, frame: pd.DataFrame) -> None:
+        """Multiply and round."""
+        frame[self.derived] = (frame[self.source] * self.factor).round(self.decimals)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return names and factor."""
+        return {"type": "scaled", **dataclasses.asdict(self)}
+
+
+@dataclass(frozen=True)
+class Lookup(_Dropped):
+    """Each level of a categorical column decides the value of another column.
+
+    Attributes
+    ----------
+    levels, values : tuple
+        The pairs; each level is held by at least k rows. A level that is not listed takes the last
+        value, which is that of the most rows.
+    """
+
+    derived: str
+    source: str
+    levels: tuple[str | None, ...]
+    values: tuple[float | str | bool | None, ...]
+
+    def restore(self, frame: pd.DataFrame) -> None:
+        """Look up every row's level."""
+        table = dict(zip(self.levels, self.values, strict=True))
+        keys = frame[self.source].astype(object)
+        keys = keys.where(keys.notna(), None)
+        other = self.values[-1]
+        frame[self.derived] = pd.Series([table.get(k, other) for k in keys], index=frame.index)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the pairs."""
+        return {"type": "lookup", **dataclasses.asdict(self)}
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A datetime that never lies before another one is modelled as the time between them.
+
+    Attributes
+    ----------
+    derived, earlier : str
+    unit : float
+        Microseconds of one unit of the gap: the derived column's resolution.
+    timezone : str or None
+        Of both.
+    """
+
+    derived: str
+    earlier: str
+    unit: float
+    timezone: str | None = None
+
+    def reduce(self, frame: pd.DataFrame, columns: list[Column]) -> None:
+        """Replace the later datetime by the gap in units, a number."""
+        gap = dt.to_microseconds(frame[self.derived]) - dt.to_microseconds(frame[self.earlier])
+        frame[self.derived] = np.floor(gap / self.unit)
+        place = [c.name for c in columns].index(self.derived)
+        old = columns[place]
+        columns[place] = Column(
+            name=old.name,
+            kind="numeric",
+            nullable=old.nullable,
+            minimum=0,
+            decimals=0,
+            source="data",
+        )
+
+    def restore(self, frame: pd.DataFrame) -> None:
+        """Add the gap to the earlier datetime."""
+        start = dt.to_microseconds(frame[self.earlier])
+        micros = start + np.maximum(frame[self.derived].to_numpy(), 0) * self.unit
+        # Whole units, as the derived column has them.
+        micros = np.floor(micros / self.unit) * self.unit
+        frame[self.derived] = dt.as_datetimes(micros, self.timezone)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return names and unit."""
+        return {"type": "gap", **dataclasses.asdict(self)}
+
+
+def from_json(state: State) -> Relation:
+    """Rebuild what `to_json` wrote."""
+    kinds: Mapping[str, Any] = {"sum": Sum, "scaled": Scaled, "lookup": Lookup, "gap": Gap}
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in state.items() if k != "type"}
+    relation: Relation = kinds[state["type"]](**values)
+    return relation
+
+
+def reduce(
+    relations: Iterable[Relation], frame: pd.DataFrame, columns: Iterable[Column]
+) -> tuple[pd.DataFrame, list[Column]]:
+    """Return the frame and the columns that are left to model, in order."""
+    frame, columns = frame.copy(deep=False), list(columns)
+    for relation in relations:
+        relation.reduce(frame, columns)
+    return frame, columns
+
+
+def find(frame: pd.DataFrame, columns: Iterable[Column], *, min_rows: int) -> tuple[Relation, ...]:
+    """Return the relations that hold on every row, in the order in which they are reduced.
+
+    No column is derived twice, and none that others are derived from is derived itself, but for a
+    factor of a gap: a length of stay that is the difference of two dates.
+    """
+    if len(frame) < MIN_PROOF:
+        return ()
+    found: list[Relation] = []
+    kept, left = frame.copy(deep=False), list(columns)
+    for search in (_gaps, _factors, _sums, _lookups):
+        for relation in search(kept, left, min_rows):
+            relation.reduce(kept, left)
+            found.append(relation)
+    return tuple(found)
+
+
+def _gaps(frame: pd.DataFrame, columns: list[Column], min_rows: int) -> list[Relation]:
+    """Pairs of datetimes in order, near enough that the gap says more than the date."""
+    dates = [c for c in columns if c.kind == "datetime"]
+    found: list[Relation] = []
+    taken: set[str] = set()
+    for later in dates:
+        b = dt.to_microseconds(frame[later.name])
+        best: tuple[float, Column] | None = None
+        for earlier in dates:
+            if earlier is later or {earlier.name, later.name} & taken:
+                continue
+            if earlier.timezone != later.timezone:
+                continue
+            a = dt.to_microseconds(frame[earlier.name])
+            gap = b - a
+            both = ~np.isnan(gap)
+            if both.sum() < MIN_PROOF or (np.isnan(a) & ~np.isnan(b)).any():
+                continue
+            spread = gap[both].std()
+            if gap[both].min() >= 0 and spread < 0.5 * b[both].std():
+                best = (
+                    min(best, (spread, earlier), key=lambda x: x[0]) if best else (spread, earlier)
+                )
+        if best:
+            unit = dt.MICROSECONDS[later.resolution]
+            found.append(Gap(later.name, best[1].name, float(unit), later.timezone))
+            taken |= {later.name, best[1].name}
+    return found
+
+
+def _numbers(frame: pd.DataFrame, columns: list[Column]) -> dict[str, Floats]:
+    """Return the numeric columns that vary."""
+    out = {c.name: frame[c.name].to_numpy(np.float64) for c in columns if c.kind == "numeric"}
+    return {
+        n: v for n, v in out.items() if np.nanmin(v, initial=np.inf) < np.nanmax(v, initial=-np.inf)
+    }
+
+
+def _factors(frame: pd.DataFrame, columns: list[Column], min_rows: int) -> list[Relation]:
+    """Numbers that are another one times a constant, up to their own rounding."""
+    values = _numbers(frame, columns)
+    by_name = {c.name: c for c in columns}
+    found: list[Relation] = []
+    taken: set[str] = set()
+    for derived, y in values.items():
+        decimals = by_name[derived].decimals
+        if decimals is None or derived in taken:
+            continue
+        for source, x in values.items():
+            if source == derived or source in {r.derived for r in found}:
+                continue
+            if (np.isnan(x) != np.isnan(y)).any():
+                continue
+            factor = _factor(x, y, 0.5 * 10.0**-decimals)
+            if factor is not None:
+                found.append(Scaled(derived, source, factor, decimals))
+                taken |= {derived, source}
+                break
+    return found
+
+
+def _factor(x: Floats, y: Floats, slack: float) -> float | None:
+    """Return f with ``|y - f x| <= slack`` on every row, or None; 1 / whole number if one fits."""
+    known = ~np.isnan(x) & (x != 0)
+    if known.sum() < MIN_PROOF or (np.abs(y[(x == 0)]) > slack).any():
+        return None
+    slack *= 1 + 1e-6
+    ends = np.stack([(y[known] - slack) / x[known], (y[known] + slack) / x[known]])
+    low, high = ends.min(axis=0).max(), ends.max(axis=0).min()
+    if low > high or low <= 0 <= high:
+        return None
+    middle = (low + high) / 2
+    for nice in (round(middle), 1 / round(1 / middle) if abs(middle) < 1 else 0):
+        if nice and low <= nice <= high:
+            return float(nice)
+    return float(middle)
+
+
+def _sums(frame: pd.DataFrame, columns: list[Column], min_rows: int) -> list[Relation]:
+    """Numbers that are the sum of two others on every row."""
+    values = _numbers(frame, columns)
+    if not 3 <= len(values) <= MAX_SUM_COLUMNS:
+        return []
+    names, table = list(values), np.stack(list(values.values()))
+    complete = np.flatnonzero(~np.isnan(table).any(axis=0))
+    if len(complete) < MIN_PROOF:
+        return []
+    probe = table[:, complete[np.linspace(0, len(complete) - 1, PROBE).astype(int)]]
+    by_name = {c.name: c for c in columns}
+    found: list[Relation] = []
+    taken: set[str] = set()
+    for i in range(len(names)):
+        for j in range(i + 1, len(names)):
+            near = np.isclose(probe, probe[i] + probe[j], rtol=1e-9, atol=1e-9).all(axis=1)
+            for t in np.flatnonzero(near):
+                trio = {names[i], names[j], names[t]}
+                if len(trio) == 3 and not trio & taken and _is_sum(table[t], table[i], table[j]):
+                    found.append(Sum(names[t], names[i], names[j], by_name[names[t]].decimals))
+                    taken |= trio
+    return found
+
+
+def _is_sum(total: Floats, left: Floats, right: Floats) -> bool:
+    added = left + right
+    if (np.isnan(added) != np.isnan(total)).any():
+        return False
+    return bool(np.allclose(added, total, rtol=1e-9, atol=1e-9, equal_nan=True))
+
+
+def _lookups(frame: pd.DataFrame, columns: list[Column], min_rows: int) -> list[Relation]:
+    """Columns whose value a level of a categorical column decides."""
+    sources = [c for c in columns if c.kind == "categorical"]
+    found: list[Relation] = []
+    derived: set[str] = set()
+    used: set[str] = set()
+    counts = {c.name: frame[c.name].value_counts(dropna=False) for c in sources}
+    n_values = {c.name: frame[c.name].nunique() for c in columns}
+    for target in columns:
+        if (
+            target.kind == "datetime"
+            or target.name in used
+            or not 1 < n_values[target.name] <= 1_000
+        ):
+            continue
+        for source in sources:
+            enough = n_values[source.name] >= n_values[target.name]
+            if source is target or source.name in derived or not enough:
+                continue
+            common = counts[source.name]
+            if (common >= min_rows).sum() < 2 or common[common < min_rows].sum() > 0.01 * len(
+                frame
+            ):
+                continue
+            relation = _lookup(frame, source.name, target.name, common[common >= min_rows].index)
+            if relation is not None:
+                found.append(relation)
+                derived.add(target.name)
+                used.add(source.name)
+                break
+    return found
+
+
+def _lookup(frame: pd.DataFrame, source: str, target: str, common: pd.Index[Any]) -> Lookup | None:
+    rows = frame[source].isin(common)
+    pairs = frame.loc[rows, [source, target]].drop_duplicates()
+    if len(pairs) != len(common) or pairs[source].duplicated().any():
+        return None
+    most = frame[target].mode(dropna=False).iloc[0]
+    levels = [None if pd.isna(v) else str(v) for v in pairs[source]]
+    values = [_plain(v) for v in [*pairs[target], most]]
+    return Lookup(target, source, (*levels, RARE), tuple(values))
+
+
+def _plain(value: Any) -> float | str | bool | None:
+    if pd.isna(value):
+        return None
+    if isinstance(value, str | bool):
+        return value
+    return bool(value) if isinstance(value, np.bool_) else float(value)
