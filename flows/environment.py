@@ -39,6 +39,7 @@ def use_temporary_server() -> None:
 
     A user with ``PREFECT_API_URL``, ``PREFECT_HOME`` or a profile keeps what they configured.
     """
+    set_defaults()
     configured = {"PREFECT_API_URL", "PREFECT_HOME", "PREFECT_PROFILE"} & set(os.environ)
     if configured or (Path.home() / ".prefect" / "profiles.toml").exists():
         return

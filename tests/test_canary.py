@@ -1,0 +1,125 @@
+"""Planted values must stay where the real rows are: in private/*.parquet and nowhere else.
+
+Rare values of every kind of column are planted in a table that three flow runs see: one passes, one
+is refused, one crashes on an exception whose text quotes a cell. Then everything they wrote is
+searched: run folders, bundles, exports, stdout and stderr, and Prefect's home with its database.
+"""
+
+import base64
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from synthgen import demo
+from synthgen.table import to_arrow
+
+ROWS = 1_500
+#: column -> (how many rows hold it, the value); fewer rows than any level that may be kept (k = 10)
+PLANTED: dict[str, tuple[int, str]] = {
+    "patient_id": (1, "P-CANARYID7391"),
+    "name": (1, "Canaria Namenson-Zq7"),
+    "email": (1, "canary.mail.zq7@example.org"),
+    "ward": (4, "CANARY-WARD-ZQ7"),
+    "diagnosis": (1, "CANARY-DIAGNOSIS-ZQ7"),
+    "cost": (1, "918273.64"),
+    "creatinine": (2, "77.31"),
+    "birth_date": (1, "1901-03-07"),
+    "admitted": (1, "2031-05-19T03:47:00"),
+}
+
+
+@dataclass(frozen=True)
+class Scene:
+    folder: Path
+    said: str
+    told: dict[str, object]
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
+    folder = tmp_path_factory.mktemp("canary")
+    frame = to_arrow(demo.demo_frame(ROWS, seed=5).data, demo.SCHEMA).to_pandas().astype("str")
+    frame = frame.replace({"nan": "", "NaT": "", "None": "", "True": "yes", "False": "no"})
+    for place, (name, (rows, value)) in enumerate(PLANTED.items()):
+        frame.loc[range(40 * place, 40 * place + rows), name] = value
+    frame.to_csv(folder / "in.csv", index=False)
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "SYNTHGEN_"))}
+    home = folder / "prefect"
+    home.mkdir(mode=0o700)
+    done = subprocess.run(
+        [sys.executable, Path(__file__).with_name("canary_flows.py"), folder],
+        capture_output=True,
+        text=True,
+        env={**kept, "PREFECT_HOME": str(home), "PREFECT_LOGGING_LEVEL": "DEBUG"},
+        timeout=500,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return Scene(folder, done.stdout + done.stderr, json.loads(done.stdout.splitlines()[-1]))
+
+
+def forms(value: str) -> list[bytes]:
+    """`value` as it is, with a thousands separator if a number, and in base64 at each alignment."""
+    raw = value.encode()
+    spelled = [raw]
+    if value.replace(".", "").isdigit():
+        spelled.append(f"{float(value):,.2f}".encode())
+    for shift in range(3):
+        encoded = base64.b64encode(b"\0" * shift + raw)
+        spelled.append(encoded[4 if shift else 0 :].rstrip(b"=")[:-1])
+    return spelled
+
+
+def found(value: str, content: bytes) -> bool:
+    return any(form in content for form in forms(value))
+
+
+def content_of(path: Path) -> bytes:
+    """What a reader of `path` can see: tables and databases unpacked, all else as it is."""
+    if path.suffix == ".parquet":
+        return pd.read_parquet(path).to_csv(index=False).encode()
+    if path.suffix == ".db":
+        with closing(sqlite3.connect(path)) as database:
+            return "\n".join(database.iterdump()).encode()
+    return path.read_bytes()
+
+
+@pytest.mark.slow
+class TestCanaries:
+    def test_the_three_runs_ended_as_meant(self, scene: Scene) -> None:
+        assert scene.told["passed"] is True
+        assert scene.told["refused"] is True
+        assert "stage 'train' failed with" in str(scene.told["crashed"])
+        assert scene.told["missing"] == "FAILED"
+
+    def test_the_search_would_find_them(self, scene: Scene) -> None:
+        content = (scene.folder / "in.csv").read_bytes()
+        for value in ("CANARY-WARD-ZQ7", "918273.64"):
+            assert found(value, content)
+            for shift in range(3):
+                assert found(value, base64.b64encode(b"x" * shift + value.encode() + b"tail"))
+        assert found("CANARY-WARD-ZQ7", content_of(scene.folder / "passed/private/train.parquet"))
+        assert b"Refused" in content_of(scene.folder / "prefect" / "prefect.db")
+
+    @pytest.mark.parametrize("name", PLANTED)
+    def test_no_canary_leaves_the_private_tables(self, scene: Scene, name: str) -> None:
+        value = PLANTED[name][1]
+        assert not found(value, scene.said.encode()), "stdout or stderr"
+        allowed = {"in.csv", "train.parquet", "holdout.parquet"}
+        searched = [p for p in scene.folder.rglob("*") if p.is_file() and p.name not in allowed]
+        hits = [str(p.relative_to(scene.folder)) for p in searched if found(value, content_of(p))]
+        assert not hits
+        places = {p.name for p in searched}
+        assert {"report.html", "generator.safetensors", "passed.csv", "prefect.db"} <= places
+
+    def test_every_file_of_a_run_is_for_its_owner_only(self, scene: Scene) -> None:
+        for run in ("passed", "refused", "crashed"):
+            for path in (scene.folder / run).rglob("*"):
+                assert path.stat().st_mode & 0o077 == 0, path
