@@ -51,6 +51,7 @@ def suite(schema: TableSchema) -> ExpectationSuite:
     """
     gx = _great_expectations()
     gxe = gx.expectations
+    _context()  # a suite cannot be built without an active one
     found: ExpectationSuite = gx.ExpectationSuite(name=schema.name)
     found.add_expectation(gxe.ExpectTableColumnsToMatchOrderedList(column_list=schema.names))
     for c in schema.columns:
@@ -91,7 +92,7 @@ def check_frames(
         one is enough to make it `failed`. No rows at all is `inconclusive`.
     """
     tally = _Tally()
-    batch, rules = _batch_definition(), _row_rules(suite(schema))
+    rules, batch = _row_rules(suite(schema)), _batch_definition()
     ids = {c.name: _Unique() for c in schema.columns if _is_unique(c)}
     for frame in frames:
         tally.n_rows += len(frame)
@@ -204,14 +205,19 @@ def _great_expectations() -> Any:
     return great_expectations
 
 
-def _batch_definition() -> BatchDefinition[Any]:
-    """Return where frames are put to be validated: in memory, no files, no progress bars."""
+def _context() -> Any:
+    """Return a context that lives in memory: no files, no progress bars."""
     gx = _great_expectations()
     from great_expectations.data_context.types.base import ProgressBarsConfig
 
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
-    asset = context.data_sources.add_pandas("memory").add_dataframe_asset("rows")
+    return context
+
+
+def _batch_definition() -> BatchDefinition[Any]:
+    """Return where frames are put to be validated."""
+    asset = _context().data_sources.add_pandas("memory").add_dataframe_asset("rows")
     batch: BatchDefinition[Any] = asset.add_batch_definition_whole_dataframe("batch")
     return batch
 

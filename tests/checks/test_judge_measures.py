@@ -1,0 +1,156 @@
+"""Measures on tables small enough to count by hand."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.stats import binomtest, ks_2samp
+
+from synthgen.checks.check import Evidence
+from synthgen.checks.fidelity import auc, cramers_v, ks, marginals, pairs, tvd
+from synthgen.checks.privacy import Hits, copies, nearest, positions, row_ids, wilson
+from synthgen.checks.utility import utility
+from synthgen.schema import Column, TableSchema
+
+SCHEMA = TableSchema(
+    name="four",
+    columns=(
+        Column(name="id", kind="id"),
+        Column(name="x", kind="numeric", decimals=1, nullable=True),
+        Column(name="c", kind="categorical"),
+    ),
+)
+
+
+def frame(x: list[float], c: str) -> pd.DataFrame:
+    names = pd.Series([f"r{i}" for i in range(len(x))], dtype="str")
+    return pd.DataFrame({"id": names, "x": x, "c": pd.Series(list(c), dtype="str")})
+
+
+def four(synthetic: pd.DataFrame) -> Evidence:
+    train = frame([1.0, 2.0, 3.0, 4.0], "aabb")
+    return Evidence(SCHEMA, train, frame([1.0, 2.0, 3.0, 9.0], "aaab"), synthetic)
+
+
+samples = arrays(float, st.integers(2, 40), elements=st.integers(-5, 5).map(float))
+
+
+@given(samples, samples)
+def test_ks_is_scipys(a, b):
+    assert ks(a, b).value == pytest.approx(ks_2samp(a, b, method="asymp").statistic, abs=1e-12)
+
+
+def test_ks_of_four_rows():
+    # at 2 all of a lies below or on it, and half of b
+    gap = ks(np.array([1.0, 1.0, 2.0, 2.0]), np.array([1.0, 2.0, 3.0, 4.0]))
+    assert (gap.value, gap.p, gap.q) == (0.5, 1.0, 0.5)
+
+
+def test_an_empty_sample_is_as_far_as_can_be():
+    assert ks(np.empty(0), np.ones(3)).value == 1
+    assert ks(np.empty(0), np.empty(0)).value == 0
+
+
+def test_tvd_of_four_rows():
+    # shares .75 / .25 / 0 against .5 / .25 / .25
+    gap = tvd(np.array([0, 0, 0, 1]), np.array([0, 0, 1, 2]))
+    assert (gap.value, gap.p, gap.q) == (0.25, 0.75, 0.5)
+
+
+def test_marginals_of_four_rows():
+    found = {m.name: m for m in marginals(four(frame([1.0, 2.0, 3.0, 4.0], "aaaa")))}
+    assert found["ks.x"].value == 0
+    assert found["ks.x"].control == 0.25
+    assert found["tvd.c"].value == 0.5
+    assert found["tvd.c"].control == 0.25
+    assert "ks.id" not in found
+    assert found["marginals"].value == 0.25
+    assert found["marginals"].details["worst"] == "tvd.c"
+    # the interval is the normal one at the set where the gap is: P = 1 of 4, Q = .5 of 4
+    assert found["tvd.c"].high == pytest.approx(0.5 + 1.959964 * math.sqrt(0.25 / 4))
+
+
+def test_a_missing_rate_is_a_measure_of_its_own():
+    found = {m.name: m for m in marginals(four(frame([1.0, math.nan, math.nan, 4.0], "aabb")))}
+    assert found["missing.x"].value == 0.5
+    assert found["missing.x"].control == 0
+
+
+def test_pair_distance_of_four_rows():
+    # two bins of x, cut at 2.5; train's table is a/low 2, b/high 2; synthetic a/low 1, a/high 1,
+    # b/low 1, b/high 1: half of the rows are elsewhere
+    found = {m.name: m for m in pairs(four(frame([1.0, 3.0, 1.0, 3.0], "aabb")))}
+    assert found["pair_tv"].value == 0.5
+    assert found["pair_tv"].control == 0.25  # holdout: the row 3.0 with a
+    pair = found["pair_tv"].details["pairs"][0]
+    assert pair["columns"] == ["x", "c"]
+    assert found["pair_loss"].n == 4
+
+
+def test_dependence_of_equal_and_of_crossed_columns():
+    a = np.tile([0, 1], 500)
+    assert cramers_v(a, a) == pytest.approx(1, abs=1e-3)
+    assert cramers_v(a, np.repeat([0, 1], 500)) == 0
+
+
+def test_auc_by_hand():
+    # the pairs (.9, .5), (.9, .1), (.5, .5), (.5, .1): 3 won and a tie
+    positive = np.array([True, True, False, False])
+    assert auc(positive, np.array([0.9, 0.5, 0.5, 0.1])) == 3.5 / 4
+    assert math.isnan(auc(np.ones(2, bool), np.zeros(2)))
+
+
+def test_copies_of_four_rows():
+    # train rows (1, a) and (2, a) are met, 2.04 being 2.0 at one decimal; holdout shares both
+    evidence = four(frame([1.0, 2.04, 7.0, 8.0], "aaab"))
+    everyone, alone = copies(evidence)
+    assert (everyone.name, everyone.value, everyone.control) == ("exact_copies", 0.5, 0.5)
+    assert everyone.details["synthetic_equal_train"] == 0.5
+    # rows that occur once: (3, b), (4, b) in train and (3, a), (9, b) in the holdout
+    assert (alone.name, alone.n, alone.value) == ("unique_copies", 2, 0)
+
+
+def test_missing_equals_missing_and_nothing_else():
+    train = frame([math.nan, 1.0], "aa")
+    train_ids, _, ids = row_ids(Evidence(SCHEMA, train, train, frame([math.nan, 0.0], "aa")))
+    assert train_ids[0] == ids[0]
+    assert train_ids[1] != ids[1]
+
+
+def test_copy_test_is_fishers_and_the_conditional_binomial_when_hits_are_rare():
+    assert Hits(1, 2, 0, 2).p == 0.5
+    rare = Hits(12, 80_000, 1, 20_000).p
+    assert rare == pytest.approx(binomtest(12, 13, 0.8, alternative="greater").pvalue, rel=0.01)
+
+
+def test_power_is_said():
+    # with four fifths of the rows in train, .8 ** 31 is the first power below .001
+    assert Hits(0, 80_000, 0, 20_000).smallest_seen(1e-3) == 31
+
+
+def test_wilson_by_hand():
+    assert wilson(0, 10)[1] == pytest.approx(1.959964**2 / (10 + 1.959964**2))
+
+
+def test_gower_distance_of_four_rows():
+    # ranks of train's x: 1/8, 3/8, 5/8, 7/8; the new row 2.5 lies at 1/2 and is an 'a'
+    evidence = four(frame([2.5], "a"))
+    train, synthetic = positions([evidence.train, evidence.synthetic], evidence)
+    distance, index = nearest(synthetic, train)
+    assert distance[0] == pytest.approx((1 / 8 + 0) / 2)
+    assert index[0] == 1
+    alone, _ = nearest(train, train, skip_self=True)
+    assert alone.tolist() == pytest.approx([1 / 8] * 4)
+
+
+def test_utility_needs_a_target_with_two_classes():
+    assert utility(four(frame([1.0], "a"))) == []
+    evidence = four(frame([1.0, 2.0, 3.0, 4.0], "aabb"))
+    one_class = Evidence(
+        SCHEMA.with_target("c"), frame([1.0, 2.0], "aa"), evidence.holdout, evidence.synthetic
+    )
+    assert {m.status for m in utility(one_class)} == {"inconclusive"}
