@@ -1,4 +1,4 @@
-"""``--where`` expressions: parsed, checked against the schema, tested on rows. Nothing is evaluated.
+"""``--where`` expressions: parsed, checked against the schema, tested on rows; never evaluated.
 
 >>> from synthgen.schema import Column, TableSchema
 >>> schema = TableSchema(name="t", columns=(Column(name="age", kind="numeric", decimals=0),))

@@ -220,13 +220,8 @@ class Synthesizer:
         """Return which tokens are possible at all, and which of these satisfy `conditions`."""
         weights: dict[int, np.ndarray] = {}
         first: list[int] = []
-        fine_at = dict(
-            zip(
-                self.encoder.layout.parents.tolist(),
-                range(len(self.encoder.parts), 10**6),
-                strict=False,
-            )
-        )
+        layout = self.encoder.layout
+        fine_at = {int(p): layout.n_coarse + j for j, p in enumerate(layout.parents)}
         for i, part in enumerate(self.encoder.parts):
             column = self.encoder.column(part.column)
             asked = [] if column.name in self.encoder.derived else conditions
@@ -384,7 +379,7 @@ def _share(
     column: Column,
     lookups: Sequence[tuple[Lookup, Condition, Column]],
 ) -> tuple[np.ndarray, np.ndarray | float]:
-    """Return the log share of each level, and of each cell in it, that satisfies every condition."""
+    """Return the log share of each level, and of each cell, that satisfies every condition."""
     with np.errstate(divide="ignore", invalid="ignore"):
         if isinstance(encoder, CategoricalEncoder):
             texts = pd.Series([None, *encoder.levels, RARE], dtype="str")

@@ -13,7 +13,7 @@ from synthgen.errors import RejectColumn
 
 #: What the rare bucket is written as, where it is written at all.
 RARE = "__rare__"
-#: A rare bucket with less mass than this is never drawn: its rows become conditional draws of the rest.
+#: A rare bucket with less mass is never drawn: its rows become conditional draws of the rest.
 MIN_RARE_SHARE = 0.01
 
 
@@ -43,8 +43,8 @@ class CategoricalEncoder:
     ) -> CategoricalEncoder:
         """Choose the levels of `values` (str or boolean dtype).
 
-        A level needs `min_rows` rows, unless it is `declared`: then its existence is public. Of more
-        than `max_levels`, the most frequent stay.
+        A level needs `min_rows` rows, unless it is `declared`: then its existence is public. Of
+        more than `max_levels`, the most frequent stay.
 
         Raises
         ------
@@ -54,7 +54,7 @@ class CategoricalEncoder:
         if not (pd.api.types.is_string_dtype(values) or pd.api.types.is_bool_dtype(values)):
             raise RejectColumn(f"column '{values.name}' is neither text nor boolean")
         texts = values.astype("str") if values.dtype == "boolean" else values
-        counts = texts.value_counts()
+        counts: dict[str, int] = texts.value_counts().to_dict()  # type: ignore[assignment]
         public = set(declared or ())
         kept = [t for t, c in counts.items() if c >= min_rows or t in public][:max_levels]
         levels = tuple(sorted(kept))
@@ -87,7 +87,7 @@ class CategoricalEncoder:
     def encode(self, values: pd.Series) -> Codes:
         """Return the tokens of (N,) texts; a text that is not a level goes to the rare bucket."""
         texts = values.astype("str") if values.dtype == "boolean" else values
-        codes = pd.Index(self.levels, dtype="str").get_indexer(texts)
+        codes = pd.Index(self.levels, dtype="str").get_indexer(pd.Index(texts))
         tokens = np.where(codes < 0, len(self.levels), codes) + 1
         return Codes(np.where(texts.isna(), 0, tokens).astype(np.int32))
 

@@ -33,7 +33,7 @@ class Codes:
 
 
 class ColumnEncoder(Protocol):
-    """A fitted, immutable map between canonical values and `Codes`; holds nothing of single rows."""
+    """A fitted, immutable map between canonical values and `Codes`; holds no row."""
 
     @property
     def prior(self) -> Floats:

@@ -34,7 +34,7 @@ MAX_SINGLE = 128
 HEAVY_SHARE = 0.01
 #: Most cells inside one bin.
 MAX_FINE = 32
-#: A tail whose distances have a larger coefficient of variation is heavy (uniform: .58, exponential: 1).
+#: A tail is heavy if its distances vary by more than so many means (uniform .58, exponential 1).
 HEAVY_TAIL = 0.75
 #: Rounding steps in units of the last digit; each divides the next.
 ROUND_STEPS = (1, 5, 10, 50, 100, 500, 1_000, 5_000, 10_000, 50_000, 100_000)
@@ -124,7 +124,7 @@ class NumericEncoder:
     def _with_habits(self, known: Floats, steps: tuple[int, ...]) -> NumericEncoder:
         cell = self._cell_of(known)
         inside = self.upper[cell] > self.lower[cell]
-        step = _largest_step(known[inside] / self.unit, steps)
+        step = _largest_step(known[inside] / (self.unit or 1.0), steps)
         habits = np.zeros((len(self.habits), len(steps)))
         np.add.at(habits, (self.level[cell[inside]], step), 1)
         total = habits.sum(axis=0)
@@ -158,7 +158,7 @@ class NumericEncoder:
         out = np.zeros((self.n_levels, self.n_fine))
         out[self.level, self.fine] = self.counts[1:]
         out[out.sum(axis=1) == 0, 0] = 1
-        return out / out.sum(axis=1, keepdims=True)
+        return np.asarray(out / out.sum(axis=1, keepdims=True))
 
     @property
     def cells(self) -> tuple[Floats, Floats]:
@@ -188,7 +188,7 @@ class NumericEncoder:
 
         The largest of m draws lies at about ln m + .58 means. `side` indexes `counts`: 1 or -1.
         """
-        return 1 - np.exp(-0.58) / max(self.counts[side], 1.0)
+        return float(1 - np.exp(-0.58) / max(self.counts[side], 1.0))
 
     def _tail_share(self, side: int, distance: Floats) -> Floats:
         """Return the share of the tail nearer than `distance`, given in widths (two means)."""
@@ -376,7 +376,7 @@ def _intervals(
     target: int,
     unit: float | None,
 ) -> list[tuple[float, float, int]]:
-    """Cut ``known[start:stop]`` (between two exact values) into intervals of about `target` rows."""
+    """Cut ``known[start:stop]``, between two exact values, into cells of about `target` rows."""
     m = stop - start
     if m < k:
         return []

@@ -1,9 +1,9 @@
 """Columns that follow from others: found, left out of the model, and recomputed on every row.
 
-A generator that learns ``total = a + b`` gets it nearly right, which any reader notices. So an exact
-relation is not learnt but kept: the derived column is dropped before encoding and restored after
-decoding. Sums, constant factors, look-ups (a level decides a value) and dates that follow another
-date are found; each must hold on every row that the encoder is fitted on.
+A generator that learns ``total = a + b`` gets it nearly right, which any reader notices. So an
+exact relation is not learnt but kept: the derived column is dropped before encoding and restored
+after decoding. Sums, constant factors, look-ups (a level decides a value) and dates that follow
+another date are found; each must hold on every row that the encoder is fitted on.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from synthgen.schema import Column
 MIN_PROOF = 100
 #: More numeric columns than this are not searched for sums: the pairs would be too many.
 MAX_SUM_COLUMNS = 120
+#: Most values of a column that another one decides.
+MAX_LOOKUP = 1_000
 #: Rows that a sum must fit before all rows are looked at.
 PROBE = 24
 
@@ -150,15 +152,7 @@ class Gap:
         gap = dt.to_microseconds(frame[self.derived]) - dt.to_microseconds(frame[self.earlier])
         frame[self.derived] = np.floor(gap / self.unit)
         place = [c.name for c in columns].index(self.derived)
-        old = columns[place]
-        columns[place] = Column(
-            name=old.name,
-            kind="numeric",
-            nullable=old.nullable,
-            minimum=0,
-            decimals=0,
-            source="data",
-        )
+        columns[place] = gap_column(self.derived)
 
     def restore(self, frame: pd.DataFrame) -> None:
         """Add the gap to the earlier datetime."""
@@ -171,6 +165,11 @@ class Gap:
     def to_json(self) -> dict[str, Any]:
         """Return names and unit."""
         return {"type": "gap", **dataclasses.asdict(self)}
+
+
+def gap_column(name: str) -> Column:
+    """Return the schema entry of a gap: a whole number of units."""
+    return Column(name=name, kind="numeric", minimum=0, decimals=0, source="data")
 
 
 def from_json(state: State) -> Relation:
@@ -329,7 +328,7 @@ def _lookups(frame: pd.DataFrame, columns: list[Column], min_rows: int) -> list[
         if (
             target.kind == "datetime"
             or target.name in used
-            or not 1 < n_values[target.name] <= 1_000
+            or not 1 < n_values[target.name] <= MAX_LOOKUP
         ):
             continue
         for source in sources:
@@ -337,9 +336,9 @@ def _lookups(frame: pd.DataFrame, columns: list[Column], min_rows: int) -> list[
             if source is target or source.name in derived or not enough:
                 continue
             common = counts[source.name]
-            if (common >= min_rows).sum() < 2 or common[common < min_rows].sum() > 0.01 * len(
-                frame
-            ):
+            if (common >= min_rows).sum() < 2 or common[
+                common < min_rows
+            ].sum() > MIN_RARE_SHARE * len(frame):
                 continue
             relation = _lookup(frame, source.name, target.name, common[common >= min_rows].index)
             if relation is not None:

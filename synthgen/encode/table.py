@@ -16,7 +16,7 @@ from synthgen.encode.categorical import CategoricalEncoder
 from synthgen.encode.column import Codes, ColumnEncoder, EncodedTable, Floats, Layout, State
 from synthgen.encode.datetime import from_microseconds, join
 from synthgen.encode.numeric import NumericEncoder
-from synthgen.encode.relations import Gap, Relation, find, from_json, reduce
+from synthgen.encode.relations import Gap, Relation, find, from_json, gap_column, reduce
 from synthgen.errors import DataError
 from synthgen.rng import stream
 from synthgen.schema import Column, TableSchema
@@ -82,7 +82,7 @@ class TableEncoder:
     def column(self, name: str) -> Column:
         """Return a modelled column as the parts see it: a gap is a number, not a datetime."""
         gap = any(isinstance(r, Gap) and r.derived == name for r in self.relations)
-        return Column(name=name, kind="numeric", decimals=0) if gap else self.schema.column(name)
+        return gap_column(name) if gap else self.schema.column(name)
 
     @property
     def derived(self) -> frozenset[str]:
@@ -137,7 +137,7 @@ class TableEncoder:
         With `rng` rounding habits are restored; None inverts `transform`. Declared bounds hold.
         """
         layout, decoded = table.layout, dict[str, dict[str, Any]]()
-        fines = dict(zip(layout.parents.tolist(), range(layout.n_coarse, 10**9), strict=False))
+        fines = {int(p): layout.n_coarse + j for j, p in enumerate(layout.parents)}
         offsets = {int(i): o for o, i in enumerate(layout.offset_parents)}
         for i, part in enumerate(self.parts):
             codes = Codes(
@@ -229,15 +229,12 @@ def _canonical(values: pd.Series, column: Column) -> pd.Series:
     if column.kind == "boolean":
         values = values.astype(object).map({"True": True, "False": False, True: True, False: False})
     values = values.astype(canonical_dtype(column))  # type: ignore[call-overload]
-    if column.kind == "numeric":
-        return values.clip(column.minimum, column.maximum)
+    if column.kind not in ("numeric", "datetime"):
+        return values
+    bounds: list[Any] = [column.minimum, column.maximum]
     if column.kind == "datetime":
-        low, high = column.minimum, column.maximum
-        return values.clip(
-            None if low is None else _bound(str(low), column),
-            None if high is None else _bound(str(high), column),
-        )
-    return values
+        bounds = [None if b is None else _bound(str(b), column) for b in bounds]
+    return values.clip(*bounds)
 
 
 def _bound(text: str, column: Column) -> pd.Timestamp:

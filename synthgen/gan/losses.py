@@ -1,6 +1,6 @@
 """Critic objectives as values: small frozen objects, per example, unreduced.
 
-Adding one: a frozen dataclass with `critic` and `generator`, an entry in `LOSSES`, a known-answer test.
+Adding one: a frozen dataclass, an entry in `LOSSES`, a known-answer test.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Loss(Protocol):
 
 @dataclass(frozen=True)
 class Wasserstein:
-    """Earth mover's distance by its dual (Arjovsky et al. 2017, eq. 2). Needs a 1-Lipschitz critic."""
+    """Earth mover's distance by its dual; the critic must be 1-Lipschitz (Arjovsky 2017, eq. 2)."""
 
     def critic(self, real: Tensor, fake: Tensor) -> Tensor:
         """Return D(fake) - D(real)."""

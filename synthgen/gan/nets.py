@@ -1,8 +1,8 @@
 """The generator and the critic.
 
-The generator has two parts. The *skeleton* answers, for any known subset of a row's tokens, how each
-unknown token is distributed: ``p(unknown | known)``. The *detail* part turns a latent and a full row
-of tokens into the offsets. The critic judges offsets given the tokens.
+The generator has two parts. The *skeleton* answers, for any known subset of a row's tokens, how
+each unknown token is distributed: ``p(unknown | known)``. The *detail* part turns a latent and a
+full row of tokens into the offsets. The critic judges offsets given the tokens.
 
 Real rows are index sets, so first layers are sums of embeddings, never one-hot products. LayerNorm
 and no BatchNorm: a row must not depend on its neighbours, and averaged weights must fit.
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from synthgen.encode.column import Layout
+from synthgen.encode.column import Floats, Layout
 
 #: Token embedding (B, D), lower bounds and spans (B, O).
 Condition = tuple[Tensor, Tensor, Tensor]
@@ -24,7 +24,7 @@ NEVER = -30.0
 
 
 class Block(nn.Module):
-    """Residual MLP block, (B, D) -> (B, D); the identity when new (its last layer starts at zero)."""
+    """Residual MLP block, (B, D) -> (B, D); the identity when new: its last layer is zero."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -132,7 +132,7 @@ class Skeleton(nn.Module):
         a = self.starts[first]
         b = self.starts[last - 1] + self.sizes[last - 1]
         logits = F.linear(hidden, self.head.weight[a:b], self.head.bias[a:b])
-        blocks = list(logits.split(self.sizes[first:last], dim=1))
+        blocks = list(torch.split(logits, self.sizes[first:last], dim=1))
         if fine:
             for j, parent in enumerate(self.parents):
                 blocks[j] = blocks[j] + F.embedding(tokens[:, parent], self.fine_bias[j])
@@ -172,7 +172,8 @@ class Detail(nn.Module):
         for block in self.blocks:
             x = block(x)
         shift = self.head(x)
-        return torch.special.ndtr(latent[:, : shift.shape[1]] + shift)
+        offsets: Tensor = torch.special.ndtr(latent[:, : shift.shape[1]] + shift)
+        return offsets
 
 
 class Critic(nn.Module):
@@ -227,6 +228,6 @@ class Critic(nn.Module):
         return out
 
 
-def _log(frequencies: np.ndarray) -> np.ndarray:
+def _log(frequencies: Floats) -> Floats:
     with np.errstate(divide="ignore"):
-        return np.maximum(np.log(frequencies), NEVER)
+        return np.asarray(np.maximum(np.log(frequencies), NEVER))

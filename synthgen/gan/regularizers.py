@@ -45,10 +45,11 @@ class GradientPenalty:
     def penalty(
         self, score: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, eps: Tensor
     ) -> Tensor:
-        """Return the penalty (B,) for `real`, `fake` (B, O) and interpolation coefficients (B, 1)."""
+        """Return the penalty (B,) for `real`, `fake` (B, O) and coefficients `eps` (B, 1)."""
         between = (real + eps * (fake - real)).detach().requires_grad_(True)
         (gradient,) = torch.autograd.grad(score(between).sum(), between, create_graph=True)
-        return self.weight * (gradient.norm(dim=1) - 1) ** 2
+        penalty: Tensor = self.weight * (gradient.norm(dim=1) - 1) ** 2
+        return penalty
 
     def project(self, critic: nn.Module) -> None:
         """Leave the weights alone."""

@@ -25,9 +25,9 @@ from synthgen.config import PRESETS, TrainConfig
 from synthgen.encode.column import EncodedTable, Layout
 from synthgen.errors import TrainingError
 from synthgen.gan.condition import random_known, unknown_mean
-from synthgen.gan.losses import LOSSES
+from synthgen.gan.losses import LOSSES, Loss
 from synthgen.gan.nets import Critic, Detail, Skeleton
-from synthgen.gan.regularizers import REGULARIZERS
+from synthgen.gan.regularizers import REGULARIZERS, Regularizer
 from synthgen.rng import derive
 
 Log = Callable[[dict[str, float | int | str]], None]
@@ -63,7 +63,7 @@ class Plan:
 def plan(config: TrainConfig, layout: Layout, n_rows: int) -> Plan:
     """Choose sizes from rows and tokens: capacity grows slowly with both, steps with the rows.
 
-    The figures come from adult, bank and king (10k to 23k rows, 15 to 30 tokens): see docs/model.md.
+    The figures come from adult, bank and king (10k to 23k rows, 15 to 30 tokens); docs/model.md.
     """
     n_tokens = len(layout.sizes)
     batch = config.batch_size or int(2 ** np.clip(round(math.log2(n_rows / 24 + 1)), 4, 9))
@@ -183,6 +183,7 @@ def fit_skeleton(
     masks = random_known(len(held), n_tokens, skeleton.n_coarse, score_noise, device)
     rows = _batches(len(tokens), sizes.batch_size, noise, device)
     started = time.monotonic()
+    place: dict[str, float | int | str] = {"phase": "skeleton", "steps": sizes.steps}
     for step in range(1, sizes.steps + 1):
         learning_rate = rate * config.learning_rate * _schedule(step, sizes.steps)
         for group in optimizer.param_groups:
@@ -197,8 +198,8 @@ def fit_skeleton(
 
         last = step == sizes.steps or time.monotonic() > deadline
         if step % LOG_EVERY == 0 or last:
-            record = {"phase": "skeleton", "step": step, "steps": sizes.steps, "loss": loss.item()}
-            log({**record, "seconds": round(time.monotonic() - started, 3)})
+            seconds = round(time.monotonic() - started, 3)
+            log({**place, "step": step, "loss": loss.item(), "seconds": seconds})
         if step % sizes.evaluate_every == 0 or last:
             score = loss.item()
             if len(held):
@@ -213,13 +214,13 @@ def fit_skeleton(
                 averaged.load_state_dict(best.state_dict())
                 optimizer.state.clear()
                 continue
-            log({"phase": "skeleton", "step": step, "steps": sizes.steps, "holdout_loss": score})
+            log({**place, "step": step, "holdout_loss": score})
             waited = waited + 1 if score > OVERFIT * best_score else 0
             if score < best_score:
                 best_score = score
                 best.load_state_dict(averaged.state_dict())
             if waited >= config.patience:
-                log({"phase": "skeleton", "step": step, "steps": sizes.steps, "stopped": "overfit"})
+                log({**place, "step": step, "stopped": "overfit"})
                 return best
         if last:
             break
@@ -301,8 +302,8 @@ def fit_detail(
 
 def critic_objective(
     critic: Critic,
-    loss: object,
-    regularizer: object,
+    loss: Loss,
+    regularizer: Regularizer,
     tokens: Tensor,
     real: Tensor,
     fake: Tensor,
@@ -315,9 +316,7 @@ def critic_objective(
         out: Tensor = critic(offsets, condition)
         return out
 
-    values: Tensor = loss.critic(score(real), score(fake))  # type: ignore[attr-defined]
-    penalty: Tensor = regularizer.penalty(score, real, fake, eps)  # type: ignore[attr-defined]
-    return values + penalty
+    return loss.critic(score(real), score(fake)) + regularizer.penalty(score, real, fake, eps)
 
 
 def _batches(
