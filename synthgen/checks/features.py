@@ -61,19 +61,27 @@ def matrix(
 ) -> tuple[list[Floats], list[bool]]:
     """Return one float64 feature matrix (N, C) a frame, and which features are level codes.
 
-    Missing numbers stay NaN; `MAX_LEVELS` bounds the levels, which are shared by all frames.
+    A missing number is one number below all others, so that a column may be missing throughout.
+    `MAX_LEVELS` bounds the levels, which are shared by all frames.
     """
     blocks: list[list[Floats]] = [[] for _ in frames]
     for column in columns:
         parts = [f[column.name] for f in frames]
         arrays = (
-            [numbers(p, column) for p in parts]
+            _filled([numbers(p, column) for p in parts])
             if is_numeric(column)
             else [codes.astype("float64") for codes in levels(parts, column, MAX_LEVELS)]
         )
         for block, array in zip(blocks, arrays, strict=True):
             block.append(array)
     return [np.column_stack(b) for b in blocks], [not is_numeric(c) for c in columns]
+
+
+def _filled(parts: Sequence[Floats]) -> list[Floats]:
+    known = np.concatenate([p[~np.isnan(p)] for p in parts])
+    lowest = float(known.min(initial=np.inf))
+    below = lowest - max(1.0, abs(lowest)) if len(known) else 0.0
+    return [np.where(np.isnan(p), below, p) for p in parts]
 
 
 def take(frame: pd.DataFrame, n: int, rng: np.random.Generator) -> pd.DataFrame:

@@ -44,6 +44,7 @@ FOLDS = 5
 LEAST_STRONG = 5
 #: Distance between shuffled and fresh rows below which columns count as unrelated.
 LEAST_STRUCTURE = 0.02
+NO_ROWS = "one of the tables has no rows"
 NOTHING_MODELLED = "no column is modelled: there is nothing to compare"
 Z95 = float(norm.ppf(0.975))
 
@@ -88,6 +89,8 @@ def marginals(evidence: Evidence) -> list[Measurement]:
     excess over the control among them, which is what the gate reads.
     """
     tables = _Tables.of(evidence)
+    if not tables.n:
+        return [_inconclusive("marginals", NO_ROWS)]
     found = [m for c in evidence.schema.modelled for m in _column(tables, c)]
     if not found:
         return [_inconclusive("marginals", NOTHING_MODELLED)]
@@ -124,6 +127,8 @@ def pairs(evidence: Evidence) -> list[Measurement]:
         note = "fewer than two modelled columns: there is no pair"
         return [_inconclusive(name, note) for name in ("pair_tv", "pair_loss")]
     tables = _Tables.of(evidence)
+    if not tables.n:
+        return [_inconclusive(name, NO_ROWS) for name in ("pair_tv", "pair_loss")]
     rng = stream(evidence.seed, "pairs")
     chosen = _chosen_pairs(len(names), rng)
     coded = [_binned(tables, c) for c in evidence.schema.modelled]

@@ -64,7 +64,8 @@ def utility(evidence: Evidence) -> list[Measurement]:
     )
     if not len(drawn) or np.quantile(above[:, 1], 0.025) <= 0:
         note = (
-            f"'{target.name}' cannot be predicted from the real rows either; choose another target"
+            f"'{target.name}' cannot be predicted from the real rows either; choose another"
+            " target or waive the rule"
         )
         return [measured, _inconclusive("tstr_ratio", note)]
     ratios = above[:, 0] / above[:, 1]

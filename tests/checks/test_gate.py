@@ -226,6 +226,32 @@ def test_equal_seeds_give_equal_reports():
     assert judge(small) == judge(small)
 
 
+@pytest.mark.parametrize("n", [0, 1, 2, 300])
+def test_odd_tables_get_an_answer_and_no_crash(n):
+    """A constant, a column without values, two levels; few or no rows."""
+    schema = TableSchema(
+        name="odd",
+        columns=(
+            Column(name="one", kind="categorical"),
+            Column(name="gone", kind="numeric", nullable=True),
+            Column(name="y", kind="boolean", role="target"),
+        ),
+    )
+
+    def rows(n: int) -> pd.DataFrame:
+        return pd.DataFrame(
+            {
+                "one": pd.Series(["c"] * n, dtype="str"),
+                "gone": np.full(n, np.nan),
+                "y": pd.array(np.arange(n) % 3 == 0, dtype="boolean"),
+            }
+        )
+
+    report = judge(Evidence(schema, rows(300), rows(120), rows(n)))
+    assert {m.name for m in report if m.status == "failed"} == set()
+    assert not decide(report, GatePolicy(), fingerprint=report.facts["fingerprint"]).passed
+
+
 numbers = st.none() | st.floats(allow_nan=False, allow_infinity=False)
 rules = st.builds(
     RuleResult, st.text(), st.booleans(), st.booleans(), numbers, numbers, numbers, st.text()
