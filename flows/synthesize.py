@@ -120,7 +120,8 @@ def run_flow(
     """Do what `pipeline.run` does, as a flow run; takes, returns and raises the same."""
     with pipeline.reserved(config):  # say what is wrong before anything is made
         folder = pipeline.prepare(config, run_dir)
-    with listening(progress):
+    # the boundary is for Prefect itself: a server that cannot be reached or started
+    with listening(progress), pipeline.discarding_unless_read(folder), boundary("prefect"):
         state = synthesize(str(folder.root), return_state=True)
     if state.name == "Refused":
         return pipeline.Outcome(folder, folder.decision, None)

@@ -343,6 +343,7 @@ def show(run: Run, as_json: AsJson = False) -> None:
         typer.echo(json.dumps(_summary(folder)))
     else:
         _print_run(folder)
+        _print_worst(folder)
 
 
 # --- parts that verbs share ---------------------------------------------------------------------
@@ -425,6 +426,18 @@ def _print_run(folder: RunFolder) -> None:
         typer.echo(f"exported:   {_short(Path(folder.config.to))}")
     else:
         typer.echo(f"quarantine: {_short(folder.synthetic_path)}")
+
+
+def _print_worst(folder: RunFolder, n: int = 5) -> None:
+    """Print the columns that are furthest beyond what fresh real rows score."""
+    columns = [
+        (m.value - (m.control or 0.0), m)
+        for m in folder.report
+        if m.name.startswith(("ks.", "tvd.", "missing.")) and m.value is not None
+    ]
+    typer.echo("furthest from the real columns (share, and what fresh real rows score):")
+    for _, m in sorted(columns, key=lambda pair: -pair[0])[:n]:
+        typer.echo(f"  {m.name:<29} {m.value:.4f}  {m.control or 0.0:.4f}")
 
 
 def _print_plan(settings: RunConfig, run_dir: Path | None, *, as_json: bool) -> None:

@@ -135,14 +135,15 @@ def plan(config: RunConfig, run_dir: str | Path | None = None) -> dict[str, Any]
 
 @contextmanager
 def discarding_unless_read(folder: RunFolder) -> Iterator[None]:
-    """Remove the new run folder if its input turns out to be unusable."""
+    """Remove the new run folder if the block fails before the input was read and split."""
     try:
         yield
     except BaseException:
-        shutil.rmtree(folder.root)
-        runs = folder.root.parent
-        if runs.name == "runs" and not any(runs.iterdir()):
-            runs.rmdir()
+        if folder.root.exists() and not folder.train_path.exists():
+            shutil.rmtree(folder.root)
+            runs = folder.root.parent
+            if runs.name == "runs" and not any(runs.iterdir()):
+                runs.rmdir()
         raise
 
 
