@@ -67,12 +67,7 @@ def test_help_costs_little() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [
-        ("nonsense",),
-        ("run", "--nonsense"),
-        ("sample", "b", "--rows", "0", "--to", "x.csv"),
-        ("show",),
-    ],
+    ["nonsense", "run --nonsense", "sample bundle --rows 0 --to x.csv", "show"],
 )
 def test_usage_errors_are_2(arguments: str) -> None:
     assert cli(*arguments.split()).exit_code == 2
