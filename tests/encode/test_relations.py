@@ -1,0 +1,250 @@
+"""Columns that follow from others: found where planted, exact on every row, never by chance."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from synthgen.encode.relations import (
+    MIN_PROOF,
+    Gap,
+    Lookup,
+    Relation,
+    Scaled,
+    Sum,
+    find,
+    from_json,
+    reduce,
+)
+from synthgen.schema import Column
+
+N = 600
+RNG = np.random.default_rng(0)
+
+
+def number(name: str, decimals: int | None = 0) -> Column:
+    return Column(name=name, kind="numeric", decimals=decimals, nullable=True)
+
+
+def text(name: str) -> Column:
+    return Column(name=name, kind="categorical", nullable=True)
+
+
+def date(name: str, **settings: str) -> Column:
+    return Column(name=name, kind="datetime", nullable=True, **settings)  # type: ignore[arg-type]
+
+
+def search(frame: pd.DataFrame, *columns: Column) -> tuple[Relation, ...]:
+    return find(frame, columns, min_rows=10)
+
+
+def restored(
+    relations: tuple[Relation, ...], frame: pd.DataFrame, *columns: Column
+) -> pd.DataFrame:
+    """Leave the derived columns out and compute them again, from relations that went by JSON."""
+    relations = tuple(from_json(json.loads(json.dumps(r.to_json()))) for r in relations)
+    left, _ = reduce(relations, frame, columns)
+    for relation in reversed(relations):
+        relation.restore(left)
+    return left[list(frame)]
+
+
+# --- sums
+
+
+def sums(missing: int = 0) -> tuple[pd.DataFrame, tuple[Column, ...]]:
+    a, b = RNG.integers(0, 1_000, (2, N)) / 100
+    frame = pd.DataFrame({"total": (a + b).round(2), "a": a, "b": b})
+    frame.loc[: missing - 1, ["a", "total"]] = np.nan
+    return frame, (number("total", 2), number("a", 2), number("b", 2))
+
+
+@pytest.mark.parametrize("missing", [0, 50])
+def test_a_sum_is_found_and_exact(missing: int) -> None:
+    frame, columns = sums(missing)
+    found = search(frame, *columns)
+    assert found == (Sum("total", "a", "b", 2),)
+    left, kept = reduce(found, frame, columns)
+    assert [c.name for c in kept] == list(left) == ["a", "b"]
+    pd.testing.assert_frame_equal(restored(found, frame, *columns), frame)
+
+
+def test_one_row_breaks_a_sum() -> None:
+    frame, columns = sums()
+    frame.loc[7, "total"] += 0.01
+    assert search(frame, *columns) == ()
+
+
+def test_a_sum_that_is_there_where_a_part_is_missing_is_none() -> None:
+    frame, columns = sums()
+    frame.loc[:50, "a"] = np.nan
+    assert search(frame, *columns) == ()
+
+
+# --- factors
+
+
+@pytest.mark.parametrize(("factor", "decimals"), [(3, 0), (0.25, 2), (-2, 1)])
+def test_a_factor_is_found_and_exact(factor: float, decimals: int) -> None:
+    x = RNG.integers(-500, 500, N).astype(float)
+    x[:20] = np.nan
+    frame = pd.DataFrame({"y": (x * factor).round(decimals), "x": x})
+    columns = number("y", decimals), number("x")
+    found = search(frame, *columns)
+    assert found == (Scaled("y", "x", factor, decimals),)
+    pd.testing.assert_frame_equal(restored(found, frame, *columns), frame)
+
+
+def test_a_unit_conversion_is_found_through_its_rounding() -> None:
+    minutes = RNG.integers(0, 100_000, N).astype(float)
+    frame = pd.DataFrame({"days": (minutes / 1_440).round(2), "minutes": minutes})
+    columns = number("days", 2), number("minutes")
+    found = search(frame, *columns)
+    assert found == (Scaled("days", "minutes", 1 / 1_440, 2),)
+    pd.testing.assert_frame_equal(restored(found, frame, *columns), frame)
+
+
+def test_one_row_breaks_a_factor() -> None:
+    x = RNG.integers(1, 500, N).astype(float)
+    frame = pd.DataFrame({"y": 3 * x, "x": x})
+    frame.loc[3, "y"] += 2
+    assert search(frame, number("y"), number("x")) == ()
+
+
+# --- dates
+
+
+def stays(zone: str | None = None) -> tuple[pd.DataFrame, tuple[Column, ...]]:
+    start = pd.Timestamp("2023-01-01") + pd.to_timedelta(RNG.integers(0, 1_000, N), unit="D")
+    end = start + pd.to_timedelta(RNG.integers(0, 20, N), unit="D")
+    frame = pd.DataFrame({"end": end, "start": start}).astype("datetime64[us]")
+    settings = {"resolution": "day"}
+    if zone:
+        frame = frame.apply(lambda s: s.dt.tz_localize(zone))
+        settings["timezone"] = zone
+    return frame, (date("end", **settings), date("start", **settings))
+
+
+@pytest.mark.parametrize("zone", [None, "Europe/Berlin"])
+def test_a_gap_is_found_and_exact(zone: str | None) -> None:
+    frame, columns = stays(zone)
+    found = search(frame, *columns)
+    assert found == (Gap("end", "start", 86_400_000_000, zone),)
+    left, kept = reduce(found, frame, columns)
+    assert [c.kind for c in kept] == ["numeric", "datetime"]
+    assert left["end"].between(0, 19).all()
+    pd.testing.assert_frame_equal(restored(found, frame, *columns), frame)
+
+
+def test_missing_ends_stay_missing() -> None:
+    frame, columns = stays()
+    frame.loc[:30, "end"] = pd.NaT
+    frame.loc[:10, "start"] = pd.NaT
+    found = search(frame, *columns)
+    assert [type(r) for r in found] == [Gap]
+    pd.testing.assert_frame_equal(restored(found, frame, *columns), frame)
+
+
+def test_one_row_breaks_an_order_of_dates() -> None:
+    frame, columns = stays()
+    frame.loc[5, "end"] = frame.loc[5, "start"] - pd.Timedelta("1D")
+    assert search(frame, *columns) == ()
+
+
+def test_a_negative_gap_is_none() -> None:
+    frame, columns = stays()
+    left, _ = reduce(search(frame, *columns), frame, columns)
+    left["end"] = -3.0
+    Gap("end", "start", 86_400_000_000).restore(left)
+    assert (left["end"] == left["start"]).all()
+
+
+def test_a_length_of_stay_is_a_factor_of_its_gap() -> None:
+    frame, columns = stays()
+    frame["days"] = (frame["end"] - frame["start"]).dt.days.astype(float)
+    columns = (*columns, number("days"))
+    found = search(frame, *columns)
+    assert [type(r) for r in found] == [Gap, Scaled]
+    pd.testing.assert_frame_equal(restored(found, frame, *columns), frame)
+
+
+# --- look-ups
+
+
+def grades() -> tuple[pd.DataFrame, tuple[Column, ...]]:
+    codes = {"primary": 1.0, "secondary": 2.0, "higher": 3.0}
+    level = RNG.choice(list(codes), N)
+    frame = pd.DataFrame(
+        {"code": [codes[v] for v in level], "level": pd.Series(level, dtype="str")}
+    )
+    return frame, (number("code"), text("level"))
+
+
+def test_a_lookup_is_found_and_exact() -> None:
+    frame, columns = grades()
+    (found,) = search(frame, *columns)
+    assert isinstance(found, Lookup)
+    assert (found.derived, found.source) == ("code", "level")
+    pd.testing.assert_frame_equal(restored((found,), frame, *columns), frame)
+
+
+def test_a_missing_level_decides_too() -> None:
+    frame, columns = grades()
+    frame.loc[:40, "level"] = None
+    frame.loc[:40, "code"] = np.nan
+    found = search(frame, *columns)
+    assert [type(r) for r in found] == [Lookup]
+    pd.testing.assert_frame_equal(restored(found, frame, *columns), frame)
+
+
+def test_one_row_breaks_a_lookup() -> None:
+    frame, columns = grades()
+    frame.loc[9, "code"] = 4 - frame.loc[9, "code"] if frame.loc[9, "code"] != 2 else 1.0
+    assert search(frame, *columns) == ()
+
+
+def test_a_rare_level_is_not_kept_and_takes_the_commonest_value() -> None:
+    frame, columns = grades()
+    frame.loc[:3, "level"], frame.loc[:3, "code"] = "Dr. Roe", 77.0
+    (found,) = search(frame, *columns)
+    assert "Roe" not in json.dumps(found.to_json())
+    assert "77" not in json.dumps(found.to_json())
+    back = restored((found,), frame, *columns)
+    assert (back["code"][:4] == frame["code"].mode()[0]).all()
+    pd.testing.assert_frame_equal(back[4:], frame[4:])
+
+
+# --- not by chance
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_independent_columns_have_no_relation(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    frame = pd.DataFrame(
+        {
+            **{f"n{i}": rng.integers(0, 5, N).astype(float) for i in range(6)},
+            **{f"c{i}": pd.Series(rng.choice(list("abcdefgh"), N), dtype="str") for i in range(3)},
+            "rare": np.where(rng.random(N) < 0.02, 1.0, 0.0),
+            **{
+                f"d{i}": pd.Timestamp("2020-01-01")
+                + pd.to_timedelta(rng.integers(0, 1_000, N), unit="D").astype("timedelta64[us]")
+                for i in range(2)
+            },
+        }
+    )
+    kinds = {"n": number, "r": number, "c": text, "d": date}
+    assert search(frame, *(kinds[name[0]](name) for name in frame)) == ()
+
+
+def test_few_rows_prove_nothing() -> None:
+    frame, columns = sums()
+    assert search(frame[: MIN_PROOF - 1], *columns) == ()
+    assert len(search(frame[:MIN_PROOF], *columns)) == 1
+
+
+def test_constants_are_no_sums() -> None:
+    frame = pd.DataFrame({"a": np.zeros(N), "b": np.zeros(N), "c": RNG.normal(0, 1, N)})
+    assert search(frame, *(number(c, None) for c in frame)) == ()

@@ -1,0 +1,196 @@
+"""Whole tables: names and order, what has no part, ranges, subsampling, and the file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from synthgen.config import EncodeConfig
+from synthgen.encode.column import EncodedTable
+from synthgen.encode.table import TableEncoder
+from synthgen.errors import DataError
+from synthgen.schema import Column, TableSchema
+from synthgen.table import RealTable
+
+CONFIG = EncodeConfig()
+
+
+def made(n: int, seed: int = 0) -> tuple[pd.DataFrame, TableSchema]:
+    """Return five columns whose values tell which column they are from."""
+    rng = np.random.default_rng(seed)
+    frame = pd.DataFrame(
+        {
+            "zeta": rng.integers(100, 110, n).astype(float),
+            "alpha": pd.Series(rng.choice(["a", "b", "c"], n), dtype="str"),
+            "id": pd.Series([f"id{i}" for i in range(n)], dtype="str"),
+            "mail": pd.Series([f"p{i}@example.org" for i in range(n)], dtype="str"),
+            "flag": pd.Series(rng.random(n) < 0.3, dtype="boolean"),
+            "beta": rng.integers(200, 210, n).astype(float),
+        }
+    )
+    columns = (
+        Column(name="zeta", kind="numeric", decimals=0),
+        Column(name="alpha", kind="categorical"),
+        Column(name="id", kind="id"),
+        Column(name="mail", kind="categorical", pii="email"),
+        Column(name="flag", kind="boolean"),
+        Column(name="beta", kind="numeric", decimals=0),
+    )
+    return frame, TableSchema(name="made", columns=columns)
+
+
+def fit(frame: pd.DataFrame, schema: TableSchema, **settings: Any) -> TableEncoder:
+    return TableEncoder.fit(frame, schema, CONFIG.model_copy(update=settings), seed=0)
+
+
+def test_names_and_order_survive() -> None:
+    # sdgx once returned columns in the order in which its workers finished.
+    frame, schema = made(2_000)
+    encoder = fit(frame, schema)
+    back = encoder.inverse_transform(encoder.transform(frame), None)
+    assert list(back) == ["zeta", "alpha", "flag", "beta"]
+    pd.testing.assert_frame_equal(back, frame[list(back)])
+
+
+def test_the_order_of_the_frame_does_not_matter() -> None:
+    frame, schema = made(500)
+    encoder = fit(frame, schema)
+    shuffled = frame[frame.columns[::-1]]
+    np.testing.assert_array_equal(
+        encoder.transform(shuffled).tokens, encoder.transform(frame).tokens
+    )
+
+
+def test_ids_and_personal_data_have_no_part() -> None:
+    frame, schema = made(500)
+    encoder = fit(frame, schema)
+    assert [p.column for p in encoder.parts] == ["zeta", "alpha", "flag", "beta"]
+    assert "example.org" not in encoder.to_json()
+    assert "id4" not in encoder.to_json()
+
+
+def test_nothing_to_model_is_an_error() -> None:
+    frame = pd.DataFrame({"id": pd.Series(["a", "b"], dtype="str")})
+    schema = TableSchema(name="ids", columns=(Column(name="id", kind="id"),))
+    with pytest.raises(DataError, match="no column can be modelled"):
+        fit(frame, schema)
+
+
+def test_spans_tile_the_width(demo_table: RealTable) -> None:
+    layout = fit(demo_table.data, demo_table.schema, bins=8).layout
+    ends = layout.starts + layout.sizes
+    assert layout.starts[0] == 0
+    np.testing.assert_array_equal(layout.starts[1:], ends[:-1])
+    assert ends[-1] == layout.width
+    assert layout.n_coarse + len(layout.parents) == len(layout.sizes)
+    assert [len(p) for p in layout.priors] == layout.sizes[: layout.n_coarse].tolist()
+    for parent, prior, size in zip(
+        layout.parents, layout.fine_priors, layout.sizes[layout.n_coarse :], strict=True
+    ):
+        assert prior.shape == (layout.sizes[parent], size)
+    for lower, upper in layout.cells:
+        assert (upper >= lower).all()
+        assert np.isfinite(lower).all()
+        assert np.isfinite(upper).all()
+
+
+def test_priors_are_the_frequencies_of_the_tokens(demo_table: RealTable) -> None:
+    encoder = fit(demo_table.data, demo_table.schema)
+    table = encoder.transform(demo_table.data)
+    for i, prior in enumerate(table.layout.priors):
+        found = np.bincount(table.tokens[:, i], minlength=len(prior)) / len(table)
+        assert 0.5 * np.abs(found - prior).sum() < 0.02
+
+
+def test_demo_comes_back(demo_table: RealTable) -> None:
+    encoder = fit(demo_table.data, demo_table.schema)
+    back = encoder.inverse_transform(encoder.transform(demo_table.data), None)
+    for name in ("ward", "diagnosis", "emergency", "readmitted"):
+        pd.testing.assert_series_equal(back[name], demo_table.data[name])
+    for column in demo_table.schema.modelled:
+        real, new = demo_table.data[column.name], back[column.name]
+        assert real.dtype == new.dtype
+        assert (real.isna() == new.isna()).all()
+    for name, near in (("cost", 50), ("haemoglobin", 0.3), ("crp", 5), ("length_of_stay", 0.5)):
+        assert ((back[name] - demo_table.data[name]).abs().dropna() <= near).mean() > 0.95
+
+
+def encoded(**changes: Any) -> EncodedTable:
+    frame, schema = made(200)
+    table = fit(frame, schema).transform(frame)
+    return EncodedTable(
+        **{"tokens": table.tokens, "offsets": table.offsets, **changes, "layout": table.layout}
+    )
+
+
+@pytest.mark.parametrize("bad", [-1, 99])
+def test_a_token_out_of_range_is_refused(bad: int) -> None:
+    tokens = encoded().tokens.copy()
+    tokens[3, 1] = bad
+    with pytest.raises(ValueError, match="out of range"):
+        encoded(tokens=tokens)
+
+
+@pytest.mark.parametrize("bad", [-0.1, 1.1, np.nan, np.inf])
+def test_an_offset_outside_is_refused(bad: float) -> None:
+    offsets = encoded().offsets.copy()
+    offsets[3, 1] = bad
+    with pytest.raises(ValueError, match="outside"):
+        encoded(offsets=offsets)
+
+
+def test_a_missing_token_is_refused() -> None:
+    with pytest.raises(ValueError, match="do not fit"):
+        encoded(tokens=encoded().tokens[:, 1:])
+
+
+def test_a_big_table_is_fitted_on_a_seeded_sample() -> None:
+    frame, schema = made(5_000)
+    one, same = (fit(frame, schema, fit_rows=1_000) for _ in range(2))
+    assert one.to_json() == same.to_json()
+    other = TableEncoder.fit(frame, schema, CONFIG.model_copy(update={"fit_rows": 1_000}), seed=1)
+    assert other.to_json() != one.to_json()
+    assert len(one.transform(frame)) == 5_000
+
+
+def test_the_file_holds_everything(tmp_path: Path, demo_table: RealTable) -> None:
+    encoder = fit(demo_table.data, demo_table.schema)
+    encoder.save(tmp_path / "encoder.json")
+    again = TableEncoder.load(tmp_path / "encoder.json", demo_table.schema)
+    assert again.to_json() == encoder.to_json()
+    table = encoder.transform(demo_table.data)
+    np.testing.assert_array_equal(again.transform(demo_table.data).tokens, table.tokens)
+    for rng in (lambda: None, lambda: np.random.default_rng(0)):
+        pd.testing.assert_frame_equal(
+            again.inverse_transform(table, rng()), encoder.inverse_transform(table, rng())
+        )
+
+
+def test_the_file_holds_no_person(demo_table: RealTable) -> None:
+    state = fit(demo_table.data, demo_table.schema).to_json()
+    for name in ("patient_id", "name", "email"):
+        assert not any(text in state for text in demo_table.data[name])
+
+
+def test_restored_numbers_stay_inside_declared_bounds() -> None:
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"x": rng.exponential(10, 2_000).round(1).clip(0, 60)})
+    column = Column(name="x", kind="numeric", decimals=1, minimum=0, maximum=60)
+    encoder = fit(frame, TableSchema(name="t", columns=(column,)))
+    table = encoder.transform(frame)
+    table.offsets[:] = rng.integers(0, 2, table.offsets.shape)
+    back = encoder.inverse_transform(table, rng)["x"]
+    assert back.between(0, 60).all()
+
+
+@pytest.mark.slow
+def test_a_million_rows_of_fifteen_columns_fit() -> None:
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({f"c{i}": rng.normal(i, 1 + i, 1_000_000).round(2) for i in range(15)})
+    columns = tuple(Column(name=c, kind="numeric", decimals=2) for c in frame)
+    encoder = fit(frame, TableSchema(name="big", columns=columns))
+    assert len(encoder.transform(frame.iloc[:1_000])) == 1_000
