@@ -365,15 +365,15 @@ def _numeric(levels: _Levels, rows: int) -> Column | None:
     form = "whole numbers" if decimals == 0 else "numbers"
     reason = (
         f"All {kept.n_present:,} values are {form}, {len(kept.texts):,} of them distinct; the "
-        "bounds are the extremes rounded outward to 2 digits."
+        "bounds are the extremes rounded outward to 1 % to 10 % of their span."
     )
     return _column(
         kept,
         reason,
         kind="numeric",
         decimals=decimals,
-        minimum=_outward(low, ROUND_FLOOR),
-        maximum=_outward(high, ROUND_CEILING),
+        minimum=_outward(low, high - low, ROUND_FLOOR),
+        maximum=_outward(high, high - low, ROUND_CEILING),
         missing=missing,
     )
 
@@ -402,16 +402,20 @@ def _decimals(texts: pa.Array) -> int | None:
     return most if most <= MAX_DECIMALS else None
 
 
-def _outward(value: float, rounding: str) -> float | int:
-    """Round `value` to two significant digits, away from the data.
+def _outward(value: float, span: float, rounding: str) -> float | int:
+    """Round `value` away from the data, to one or two digits of the `span` between the extremes.
 
-    >>> _outward(17, ROUND_FLOOR), _outward(4918, ROUND_CEILING), _outward(-8019, ROUND_FLOOR)
-    (17, 5000, -8100)
+    The span and not the value counts, so that -122.51 of longitudes 1.2 apart stays near by.
+
+    >>> _outward(17, 73, ROUND_FLOOR), _outward(4918, 4918, ROUND_CEILING)
+    (17, 5000)
+    >>> _outward(-122.512, 1.191, ROUND_FLOOR)
+    -122.6
     """
-    exact = Decimal(repr(value))
-    if not exact:
-        return 0
-    rounded = float(exact.quantize(Decimal(1).scaleb(exact.adjusted() - 1), rounding))
+    if not span > 0 or not np.isfinite(span):
+        return int(value) if float(value).is_integer() and abs(value) < MAX_EXACT else value
+    step = Decimal(1).scaleb(Decimal(repr(span)).adjusted() - 1)
+    rounded = float((Decimal(repr(value)) / step).to_integral_value(rounding) * step)
     if not np.isfinite(rounded):
         return value
     return int(rounded) if rounded.is_integer() and abs(rounded) < MAX_EXACT else rounded

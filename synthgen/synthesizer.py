@@ -422,10 +422,6 @@ def _overlap(encoder: NumericEncoder, condition: Condition, column: Column) -> n
         share += np.where(width > 0, (b - a) / np.where(width > 0, width, 1), (b >= a) * 1.0).clip(
             0, 1
         )
-        if encoder.tails[1] and (high is None or high > upper.max()) and low is not None:
-            # Beyond the nominal end of a heavy tail there are still rows.
-            level, fine = encoder.level[-1], encoder.fine[-1]
-            share[level, fine] = max(share[level, fine], 1e-3)
     if condition.operator == "!=":
         share = np.where(upper > lower, 1.0, 1 - share)
     share = share.clip(0, 1)

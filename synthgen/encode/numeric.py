@@ -11,9 +11,9 @@ Point masses and rounding habits give a table away, so each bin keeps how often 
 multiples of 5, 10, 50, ... units, and decoding restores that.
 
 No number kept here belongs to fewer than k rows: an exact value has k rows, a boundary between two
-intervals is the mean of the k values around it. The outermost cells keep no extreme either, only
-the mean distance m of their rows from the inner boundary: a light tail is uniform up to 2 m, a
-heavy one exponential with mean m, cut where the largest of that many draws is expected.
+intervals is the mean of the k values around it. An outermost cell keeps no extreme either: it ends
+at the schema's bound, and a power of the offset gives its rows their true mean distance from the
+inner boundary. Without a bound it ends where the largest of so many exponential draws would lie.
 """
 
 from __future__ import annotations
@@ -34,8 +34,9 @@ MAX_SINGLE = 128
 HEAVY_SHARE = 0.01
 #: Most cells inside one bin.
 MAX_FINE = 32
-#: A tail is heavy if its distances vary by more than so many means (uniform .58, exponential 1).
-HEAVY_TAIL = 0.75
+#: A tail ends after so many mean distances, if its bound lies further out.
+MAX_REACH = 12.0
+Bounds = tuple[float | None, float | None]
 #: Rounding steps in units of the last digit; each divides the next.
 ROUND_STEPS = (1, 5, 10, 50, 100, 500, 1_000, 5_000, 10_000, 50_000, 100_000)
 
@@ -58,8 +59,9 @@ class NumericEncoder:
         For each level, the share of values whose largest rounding step is `steps[s]`.
     steps : tuple of int
         Rounding steps, in units.
-    tails : tuple of two bool
-        Whether the first and the last cell are exponential tails, whose mean is half their width.
+    tails : tuple of two float
+        Powers a >= 1 of the first and the last cell: distances from the inner boundary are the
+        width times u ** a for uniform u; 1 is a uniform cell.
     """
 
     lower: Floats
@@ -70,7 +72,7 @@ class NumericEncoder:
     unit: float | None
     habits: Floats
     steps: tuple[int, ...]
-    tails: tuple[bool, bool] = (False, False)
+    tails: tuple[float, float] = (1.0, 1.0)
 
     @classmethod
     def fit(
@@ -81,6 +83,7 @@ class NumericEncoder:
         min_rows: int = 10,
         bins: int = 32,
         steps: Sequence[int] = ROUND_STEPS,
+        bounds: Bounds = (None, None),
     ) -> NumericEncoder:
         """Cut the line by the (N,) `values`, NaN for missing.
 
@@ -94,6 +97,8 @@ class NumericEncoder:
             Bins of equal mass, when there are too many cells for one token.
         steps : sequence of int
             Rounding steps to look for, in units of the last digit.
+        bounds : tuple of two float or None
+            The schema's minimum and maximum.
 
         Raises
         ------
@@ -104,8 +109,10 @@ class NumericEncoder:
             raise RejectColumn("infinite values cannot be encoded")
         known = np.sort(values[~np.isnan(values)])
         unit = None if decimals is None else 10.0**-decimals
-        lower, upper, counts = _cut(known, k=min_rows, budget=bins * MAX_FINE, unit=unit)
-        lower, upper, tails = _shape_tails(known, lower, upper, unit=unit)
+        lower, upper, counts = _cut(
+            known, k=min_rows, budget=bins * MAX_FINE, unit=unit, bounds=bounds
+        )
+        lower, upper, tails = _shape_tails(known, lower, upper, counts, bounds, min_rows, unit)
         level, fine = _assign(lower, upper, counts, bins=bins)
         habits = np.ones((int(level.max(initial=0)) + 1, 1))
         encoder = cls(
@@ -183,21 +190,6 @@ class NumericEncoder:
             cell = np.where(exact[other] & (self.lower[other] == values), other, cell)
         return cell
 
-    def _tail_end(self, side: int) -> float:
-        """Return the mass inside an exponential tail that is cut at its expected maximum.
-
-        The largest of m draws lies at about ln m + .58 means. `side` indexes `counts`: 1 or -1.
-        """
-        return float(1 - np.exp(-0.58) / max(self.counts[side], 1.0))
-
-    def _tail_share(self, side: int, distance: Floats) -> Floats:
-        """Return the share of the tail nearer than `distance`, given in widths (two means)."""
-        return np.minimum((1 - np.exp(-2 * distance)) / self._tail_end(side), 1)
-
-    def _tail_distance(self, side: int, share: Floats) -> Floats:
-        """Return the inverse of `_tail_share`."""
-        return -np.log(1 - share * self._tail_end(side)) / 2
-
     def encode(self, values: Floats) -> Codes:
         """Return the codes of (N,) numbers, NaN for missing."""
         missing = np.isnan(values)
@@ -209,11 +201,9 @@ class NumericEncoder:
         with np.errstate(invalid="ignore", divide="ignore"):
             place = np.where(width > 0, (values - self.lower[cell]) / width, 0.5)
         first, last = cell == 0, cell == len(self.lower) - 1
-        if self.tails[0]:
-            place[first] = 1 - self._tail_share(1, 1 - place[first])
-        if self.tails[1]:
-            place[last] = self._tail_share(-1, place[last])
         place = np.where(missing, 0.5, place).clip(0, 1)
+        place[first] = 1 - (1 - place[first]) ** (1 / self.tails[0])
+        place[last] = place[last] ** (1 / self.tails[1])
         fine = None
         if self.n_fine > 1:
             fine = np.where(missing, 0, self.fine[cell]).astype(np.int32)
@@ -230,17 +220,12 @@ class NumericEncoder:
         offset = np.full(len(codes.coarse), 0.5) if codes.offset is None else codes.offset
         lower_table, upper_table = self.cells
         lower, upper = lower_table[codes.coarse, fine], upper_table[codes.coarse, fine]
-        start, width = lower.copy(), upper - lower
         place = offset.astype(np.float64)
-        if self.tails[0]:
-            first = (codes.coarse == self.level[0]) & (fine == self.fine[0])
-            place[first] = 1 - self._tail_distance(1, 1 - place[first])
-            lower[first] = -np.inf
-        if self.tails[1]:
-            last = (codes.coarse == self.level[-1]) & (fine == self.fine[-1])
-            place[last] = self._tail_distance(-1, place[last])
-            upper[last] = np.inf
-        values = start + place * width
+        first = (codes.coarse == self.level[0]) & (fine == self.fine[0])
+        last = (codes.coarse == self.level[-1]) & (fine == self.fine[-1])
+        place[first] = 1 - (1 - place[first]) ** self.tails[0]
+        place[last] = place[last] ** self.tails[1]
+        values = lower + place * (upper - lower)
         if self.unit is not None:
             if rng is not None:
                 inside = (codes.coarse > 0) & (upper > lower)
@@ -307,7 +292,7 @@ class NumericEncoder:
             state["unit"],
             habits,
             tuple(state["steps"]),
-            (bool(state["tails"][0]), bool(state["tails"][1])),
+            (float(state["tails"][0]), float(state["tails"][1])),
         )
 
 
@@ -321,7 +306,7 @@ def _largest_step(multiples: Floats, steps: tuple[int, ...]) -> npt.NDArray[np.i
 
 
 def _cut(
-    known: Floats, *, k: int, budget: int, unit: float | None
+    known: Floats, *, k: int, budget: int, unit: float | None, bounds: Bounds
 ) -> tuple[Floats, Floats, Floats]:
     """Cut sorted values into at most about `budget` cells of at least `k` rows.
 
@@ -347,7 +332,11 @@ def _cut(
             stop = n if after == len(values) else first[after]
             floor = None if before < 0 else values[before]
             ceiling = None if after == len(values) else values[after]
-            for lo, hi, m in _intervals(known, start, stop, floor, ceiling, k, target, unit):
+            if stop - start < k:
+                cells = _overflow(floor, ceiling, stop - start, bounds, unit)
+            else:
+                cells = _intervals(known, start, stop, floor, ceiling, k, target, unit)
+            for lo, hi, m in cells:
                 lower.append(lo)
                 upper.append(hi)
                 rows.append(m)
@@ -378,8 +367,6 @@ def _intervals(
 ) -> list[tuple[float, float, int]]:
     """Cut ``known[start:stop]``, between two exact values, into cells of about `target` rows."""
     m = stop - start
-    if m < k:
-        return []
     n_cells = max(1, m // target)
     marks = start + np.round(np.linspace(0, m, n_cells + 1)).astype(int)
     edges = [_outer_edge(known[start : start + k], floor, unit, side=1)]
@@ -413,30 +400,57 @@ def _outer_edge(extremes: Floats, bound: float | None, unit: float | None, *, si
     return bound if unit is None else _to_unit(bound + side * unit, unit)
 
 
-def _shape_tails(
-    known: Floats, lower: Floats, upper: Floats, *, unit: float | None
-) -> tuple[Floats, Floats, tuple[bool, bool]]:
-    """Give outermost intervals a width of twice their rows' mean distance, and say which are heavy.
+def _overflow(
+    floor: float | None, ceiling: float | None, rows: int, bounds: Bounds, unit: float | None
+) -> list[tuple[float, float, int]]:
+    """Return a cell for fewer than k rows beyond the last exact value, up to the schema's bound.
 
-    `known` is sorted; an outermost cell that is one exact value stays as it is.
+    Between two exact values, or without a bound, there is none: the rows join the nearest cell.
     """
-    lower, upper, heavy = lower.copy(), upper.copy(), [False, False]
-    if len(lower) < 2:
-        return lower, upper, (False, False)
+    step = unit or 0.0
+    low, high = bounds
+    if floor is not None and ceiling is None and high is not None and floor + step <= high:
+        return [(_to_unit(floor + step, unit), high, rows)]
+    if ceiling is not None and floor is None and low is not None and low <= ceiling - step:
+        return [(low, _to_unit(ceiling - step, unit), rows)]
+    return []
+
+
+def _shape_tails(
+    known: Floats,
+    lower: Floats,
+    upper: Floats,
+    counts: Floats,
+    bounds: Bounds,
+    k: int,
+    unit: float | None,
+) -> tuple[Floats, Floats, tuple[float, float]]:
+    """Extend outermost intervals to where they end, and give them the power that keeps their mean.
+
+    `known` is sorted. A cell that is one exact value or holds fewer than `k` rows stays as it is.
+    """
+    lower, upper, powers = lower.copy(), upper.copy(), [1.0, 1.0]
     for side, cell in enumerate((0, -1)):
-        if lower[cell] == upper[cell]:
+        if len(lower) < 2 or lower[cell] == upper[cell] or counts[cell] < k:
             continue
-        rows = known[known <= upper[0]] if side == 0 else known[known > lower[-1]]
-        distance = upper[0] - rows if side == 0 else rows - lower[-1]
-        mean = distance.mean()
-        if not mean > 0:
-            continue
-        heavy[side] = bool(distance.std() > HEAVY_TAIL * mean)
         if side == 0:
-            lower[0] = min(_to_unit(upper[0] - 2 * mean, unit), lower[0])
+            distance = upper[0] - known[known <= upper[0]]
         else:
-            upper[-1] = max(_to_unit(lower[-1] + 2 * mean, unit), upper[-1])
-    return lower, upper, (heavy[0], heavy[1])
+            distance = known[known > lower[-1]] - lower[-1]
+        mean = distance.mean() if len(distance) >= k else 0.0
+        if mean <= 0:
+            continue
+        bound = bounds[side]
+        inner = upper[0] if side == 0 else lower[-1]
+        width = mean * max(2.0, np.log(len(distance)) + 0.58)
+        if bound is not None:
+            width = min(abs(bound - inner), MAX_REACH * mean)
+        powers[side] = max(1.0, round(width / mean - 1, 3))
+        if side == 0:
+            lower[0] = min(_to_unit(inner - width, unit), upper[0])
+        else:
+            upper[-1] = max(_to_unit(inner + width, unit), lower[-1])
+    return lower, upper, (powers[0], powers[1])
 
 
 def _to_unit(value: float, unit: float | None) -> float:

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from synthgen.encode import datetime as dt
-from synthgen.encode.categorical import RARE
+from synthgen.encode.categorical import MIN_RARE_SHARE, RARE
 from synthgen.encode.column import Floats, State
 from synthgen.schema import Column
 
@@ -227,9 +227,7 @@ def _gaps(frame: pd.DataFrame, columns: list[Column], min_rows: int) -> list[Rel
                 continue
             spread = gap[both].std()
             if gap[both].min() >= 0 and spread < 0.5 * b[both].std():
-                best = (
-                    min(best, (spread, earlier), key=lambda x: x[0]) if best else (spread, earlier)
-                )
+                best = (spread, earlier) if best is None or spread < best[0] else best
         if best:
             unit = dt.MICROSECONDS[later.resolution]
             found.append(Gap(later.name, best[1].name, float(unit), later.timezone))
@@ -336,9 +334,8 @@ def _lookups(frame: pd.DataFrame, columns: list[Column], min_rows: int) -> list[
             if source is target or source.name in derived or not enough:
                 continue
             common = counts[source.name]
-            if (common >= min_rows).sum() < 2 or common[
-                common < min_rows
-            ].sum() > MIN_RARE_SHARE * len(frame):
+            n_rare = common[common < min_rows].sum()
+            if (common >= min_rows).sum() < 2 or n_rare > MIN_RARE_SHARE * len(frame):
                 continue
             relation = _lookup(frame, source.name, target.name, common[common >= min_rows].index)
             if relation is not None:

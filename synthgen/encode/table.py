@@ -196,9 +196,13 @@ def _fit_column(values: pd.Series, column: Column, config: EncodeConfig) -> list
     parts = []
     for view, numbers in views.items():
         decimals = column.decimals if column.kind == "numeric" else 0
-        steps = {"steps": dt.CLOCK_STEPS[column.resolution]} if view == "clock" else {}
+        options: dict[str, Any] = {}
+        if column.kind == "numeric":
+            options["bounds"] = (column.minimum, column.maximum)
+        if view == "clock":
+            options["steps"] = dt.CLOCK_STEPS[column.resolution]
         numeric = NumericEncoder.fit(
-            numbers, decimals=decimals, min_rows=config.min_rows, bins=bins, **steps
+            numbers, decimals=decimals, min_rows=config.min_rows, bins=bins, **options
         )
         parts.append(Part(column.name, view, numeric))
     return parts

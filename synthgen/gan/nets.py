@@ -26,8 +26,9 @@ NEVER = -30.0
 class Block(nn.Module):
     """Residual MLP block, (B, D) -> (B, D); the identity when new: its last layer is zero."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, dropout: float = 0.0) -> None:
         super().__init__()
+        self.dropout = dropout
         self.norm = nn.LayerNorm(width)
         self.inner = nn.Linear(width, width)
         self.outer = nn.Linear(width, width)
@@ -36,7 +37,11 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``x + outer(gelu(inner(norm(x))))``."""
-        out: Tensor = x + self.outer(F.gelu(self.inner(self.norm(x)), approximate="tanh"))
+        inner = F.gelu(self.inner(self.norm(x)), approximate="tanh")
+        if self.training and self.dropout:
+            keep = torch.rand_like(inner) >= self.dropout
+            inner = inner * keep * (1 / (1 - self.dropout))
+        out: Tensor = x + self.outer(inner)
         return out
 
 
@@ -77,14 +82,14 @@ class Skeleton(nn.Module):
     level, so that the distribution inside each bin starts true as well.
     """
 
-    def __init__(self, layout: Layout, width: int, depth: int) -> None:
+    def __init__(self, layout: Layout, width: int, depth: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.sizes = layout.sizes.tolist()
         self.n_coarse = layout.n_coarse
         self.starts = layout.starts.tolist()
         self.parents = layout.parents.tolist()
         self.tokens = TokenSum(layout, width)
-        self.blocks = nn.ModuleList(Block(width) for _ in range(depth))
+        self.blocks = nn.ModuleList(Block(width, dropout) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, layout.width)
         nn.init.zeros_(self.head.weight)
@@ -154,6 +159,7 @@ class Detail(nn.Module):
 
     def __init__(self, layout: Layout, width: int, latent: int) -> None:
         super().__init__()
+        self.width = width
         self.d_latent = max(latent, len(layout.offset_parents))
         self.tokens = TokenSum(layout, width)
         self.latent = nn.Linear(self.d_latent, width)

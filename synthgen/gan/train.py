@@ -6,7 +6,7 @@ which stays fresh for the gate.
 
 The learning rate falls to zero, and the weights at its end are worth more than those with the best
 score on the way (king: C2ST .836 against .872), although the score has risen a little by then. So
-training runs to its end unless the score has become clearly worse; then the best weights count.
+a score that has become clearly worse does not stop training: it brings forward its end.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ LOG_EVERY = 20
 MAX_VALIDATION = 2_048
 #: A validation score this much above the best one means that the generator learns rows by heart.
 OVERFIT = 1.03
+#: What is left of training, as a share of what was made, once rows are learnt by heart.
+LANDING = 0.25
 #: Passes over the rows of a small table.
 EPOCHS = 80
 #: Rounds of bad luck (not finite, rolled back) that training survives.
@@ -87,10 +89,17 @@ class Generator(nn.Module):
     """The trained pair: skeleton for tokens, detail for offsets (None: offsets are uniform)."""
 
     def __init__(
-        self, layout: Layout, *, width: int, depth: int, latent: int, detail: bool
+        self,
+        layout: Layout,
+        *,
+        width: int,
+        depth: int,
+        latent: int,
+        detail: bool,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.skeleton = Skeleton(layout, width, depth)
+        self.skeleton = Skeleton(layout, width, depth, dropout)
         self.detail = Detail(layout, min(width, 128), latent) if detail else None
 
 
@@ -122,19 +131,31 @@ def fit(
     """
     layout = table.layout
     sizes = plan(config, layout, len(table))
-    deadline = math.inf
-    if config.max_minutes is not None:
-        deadline = time.monotonic() + 60 * config.max_minutes
+    budget = math.inf if config.max_minutes is None else 60 * config.max_minutes
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(derive(seed, "weights"))
-        generator = Generator(
-            layout,
-            width=sizes.width,
-            depth=sizes.depth,
-            latent=config.latent,
-            detail=sizes.critic_steps > 0,
-        ).to(device)
-        critic = Critic(layout, 128).to(device) if sizes.critic_steps > 0 else None
+        # Initial weights and dropout draw from torch's own stream: seeded here, restored after.
+        torch.manual_seed(derive(seed, "torch"))
+        return _fit(table, config, sizes, seed, device, budget, log)
+
+
+def _fit(
+    table: EncodedTable,
+    config: TrainConfig,
+    sizes: Plan,
+    seed: int,
+    device: torch.device,
+    budget: float,
+    log: Log,
+) -> Generator:
+    layout = table.layout
+    generator = Generator(
+        layout,
+        width=sizes.width,
+        depth=sizes.depth,
+        latent=config.latent,
+        detail=sizes.critic_steps > 0,
+        dropout=config.dropout,
+    ).to(device)
     noise = torch.Generator(device).manual_seed(derive(seed, "train"))
     tokens = torch.from_numpy(table.tokens).to(device, torch.int64)
     offsets = torch.from_numpy(table.offsets).to(device)
@@ -143,20 +164,14 @@ def fit(
     held, kept = order[:n_validation], order[n_validation:]
     if sizes.steps < 1 or len(kept) < 1:
         raise TrainingError("zero training steps would return an untrained generator")
+    kept_tokens, kept_offsets = tokens[kept], offsets[kept]
     generator.skeleton = fit_skeleton(
-        generator.skeleton, tokens[kept], tokens[held], config, sizes, noise, deadline, log
+        generator.skeleton, kept_tokens, tokens[held], config, sizes, noise, budget, log
     )
-    if critic is not None and generator.detail is not None:
+    if generator.detail is not None:
+        critic = Critic(layout, generator.detail.width).to(device)
         generator.detail = fit_detail(
-            generator.detail,
-            critic,
-            tokens[kept],
-            offsets[kept],
-            config,
-            sizes,
-            noise,
-            deadline,
-            log,
+            generator.detail, critic, kept_tokens, kept_offsets, config, sizes, noise, budget, log
         )
     return generator.eval()
 
@@ -168,24 +183,34 @@ def fit_skeleton(
     config: TrainConfig,
     sizes: Plan,
     noise: torch.Generator,
-    deadline: float,
+    budget: float,
     log: Log,
 ) -> Skeleton:
-    """Minimise the conditional cross-entropy; return the averaged weights that validate best."""
+    """Minimise the conditional cross-entropy; return the averaged weights at the end.
+
+    `budget` is in seconds. Progress runs from 0 to 1 over the planned steps, or faster: with the
+    clock where time is short, and once the score on the `held` rows says that rows are learnt by
+    heart.
+    """
     device, n_tokens = tokens.device, tokens.shape[1]
-    averaged = copy.deepcopy(skeleton).requires_grad_(False)
-    best, best_score, waited, rollbacks, rate = copy.deepcopy(averaged), math.inf, 0, 0, 1.0
-    optimizer = torch.optim.Adam(
-        skeleton.parameters(), lr=config.learning_rate, betas=(0.9, 0.99), fused=True
+    averaged = copy.deepcopy(skeleton).requires_grad_(False).eval()
+    good = copy.deepcopy(averaged)
+    optimizer = torch.optim.AdamW(
+        skeleton.parameters(),
+        lr=config.learning_rate,
+        betas=(0.9, 0.99),
+        weight_decay=config.weight_decay,
+        fused=True,
     )
     # The same masks for every evaluation, so that scores differ by the weights only.
     score_noise = torch.Generator(device).manual_seed(noise.initial_seed() ^ 1)
     masks = random_known(len(held), n_tokens, skeleton.n_coarse, score_noise, device)
     rows = _batches(len(tokens), sizes.batch_size, noise, device)
-    started = time.monotonic()
     place: dict[str, float | int | str] = {"phase": "skeleton", "steps": sizes.steps}
-    for step in range(1, sizes.steps + 1):
-        learning_rate = rate * config.learning_rate * _schedule(step, sizes.steps)
+    best_score, waited, rollbacks, rate = math.inf, 0, 0, 1.0
+    step, progress, pace, started = 0, 0.0, 1.0 / sizes.steps, time.monotonic()
+    while progress < 1 - 1e-9:
+        learning_rate = rate * config.learning_rate * _schedule(step, progress)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate
         batch = tokens[next(rows)]
@@ -195,38 +220,34 @@ def fit_skeleton(
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         _average(averaged, skeleton, config.ema if step > WARM_UP else 0.9)
+        step += 1
+        seconds = time.monotonic() - started
+        progress = max(progress + pace, seconds / budget)
+        last = progress >= 1 - 1e-9
 
-        last = step == sizes.steps or time.monotonic() > deadline
         if step % LOG_EVERY == 0 or last:
-            seconds = round(time.monotonic() - started, 3)
-            log({**place, "step": step, "loss": loss.item(), "seconds": seconds})
-        if step % sizes.evaluate_every == 0 or last:
-            score = loss.item()
-            if len(held):
-                with torch.no_grad():
-                    score = skeleton_loss(averaged, held, *masks).item()
-            if not math.isfinite(score):
-                rollbacks += 1
-                if rollbacks > MAX_ROLLBACKS:
-                    raise TrainingError("the loss stays not finite; try a lower learning_rate")
-                rate /= 2
-                skeleton.load_state_dict(best.state_dict())
-                averaged.load_state_dict(best.state_dict())
-                optimizer.state.clear()
-                continue
-            log({**place, "step": step, "holdout_loss": score})
-            waited = waited + 1 if score > OVERFIT * best_score else 0
-            if score < best_score:
-                best_score = score
-                best.load_state_dict(averaged.state_dict())
-            if waited >= config.patience:
-                log({**place, "step": step, "stopped": "overfit"})
-                return best
-        if last:
-            break
-    if not math.isfinite(best_score):
-        raise TrainingError("no finite score was reached; try a lower learning_rate")
-    return averaged if math.isfinite(score) else best
+            log({**place, "step": step, "loss": loss.item(), "seconds": round(seconds, 3)})
+        if step % sizes.evaluate_every and not last:
+            continue
+        score = loss.item()
+        if len(held):
+            with torch.no_grad():
+                score = skeleton_loss(averaged, held, *masks).item()
+        if not math.isfinite(score):
+            rollbacks, rate = rollbacks + 1, rate / 2
+            if rollbacks > MAX_ROLLBACKS:
+                raise TrainingError("the loss stays not finite; try a lower learning_rate")
+            skeleton.load_state_dict(good.state_dict())
+            averaged.load_state_dict(good.state_dict())
+            optimizer.state.clear()
+            continue
+        log({**place, "step": step, "holdout_loss": score})
+        good.load_state_dict(averaged.state_dict())
+        best_score = min(best_score, score)
+        waited = waited + 1 if score > OVERFIT * best_score else 0
+        if waited == config.patience:
+            pace = max(pace, (1 - progress) / max(1.0, LANDING * step))
+    return good if rollbacks else averaged
 
 
 def skeleton_loss(skeleton: Skeleton, tokens: Tensor, known: Tensor, split: int) -> Tensor:
@@ -248,10 +269,14 @@ def fit_detail(
     config: TrainConfig,
     sizes: Plan,
     noise: torch.Generator,
-    deadline: float,
+    budget: float,
     log: Log,
 ) -> Detail:
-    """Train the offset generator against the critic, given true tokens; return averaged weights."""
+    """Train the offset generator against the critic, given true tokens; return averaged weights.
+
+    `budget` is in seconds: this part takes a fifth of what the skeleton may take.
+    """
+    started = time.monotonic()
     preset = PRESETS[config.preset]
     loss = LOSSES[preset["loss"]]
     regularizer = REGULARIZERS[preset["regularizer"]](config.gradient_penalty)
@@ -295,7 +320,7 @@ def fit_detail(
             if not all(map(math.isfinite, losses.values())):
                 raise TrainingError("the adversarial losses are not finite; try critic_steps = 0")
             log({"phase": "detail", "step": step, "steps": sizes.critic_steps, **losses})
-        if time.monotonic() > deadline:
+        if time.monotonic() - started > budget / 5:
             break
     return averaged
 
@@ -330,9 +355,9 @@ def _batches(
             yield order[start : start + size]
 
 
-def _schedule(step: int, steps: int) -> float:
+def _schedule(step: int, progress: float) -> float:
     """Return the factor of the learning rate: a short warm-up, then half a cosine to zero."""
-    return min(1.0, step / WARM_UP) * 0.5 * (1 + math.cos(math.pi * (step - 1) / steps))
+    return min(1.0, (step + 1) / WARM_UP) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 @torch.no_grad()
