@@ -75,7 +75,7 @@ class CategoricalEncoder:
         return
 
     @property
-    def cells(self) -> None:
+    def linear_cells(self) -> None:
         """No numbers."""
         return
 

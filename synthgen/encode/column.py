@@ -46,8 +46,11 @@ class ColumnEncoder(Protocol):
         ...
 
     @property
-    def cells(self) -> tuple[Floats, Floats] | None:
-        """Return lower and upper bounds of cell (level, fine), each (L, F); None: no numbers."""
+    def linear_cells(self) -> tuple[Floats, Floats] | None:
+        """Return lower and upper bounds of cell (level, fine), each (L, F); None: no numbers.
+
+        They are equal where the offset says nothing of the value in between.
+        """
         ...
 
     def encode(self, values: Any) -> Codes:

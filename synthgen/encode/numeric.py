@@ -11,9 +11,9 @@ Point masses and rounding habits give a table away, so each bin keeps how often 
 multiples of 5, 10, 50, ... units, and decoding restores that.
 
 No number kept here belongs to fewer than k rows: an exact value has k rows, a boundary between two
-intervals is the mean of the k values around it. An outermost cell keeps no extreme either: it ends
-at the schema's bound, and a power of the offset gives its rows their true mean distance from the
-inner boundary. Without a bound it ends where the largest of so many exponential draws would lie.
+intervals is the mean of the k values around it. An outermost cell keeps no extreme either, only
+the first two moments of how far its rows lie beyond the inner boundary: they say how far the tail
+goes and how it thins out.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ MAX_SINGLE = 128
 HEAVY_SHARE = 0.01
 #: Most cells inside one bin.
 MAX_FINE = 32
-#: A tail ends after so many mean distances, if its bound lies further out.
-MAX_REACH = 12.0
+#: Fewer than k rows beyond the last exact value are spread over so many steps between exact values.
+OVERFLOW_STEPS = 4
 Bounds = tuple[float | None, float | None]
 #: Rounding steps in units of the last digit; each divides the next.
 ROUND_STEPS = (1, 5, 10, 50, 100, 500, 1_000, 5_000, 10_000, 50_000, 100_000)
@@ -60,7 +60,7 @@ class NumericEncoder:
     steps : tuple of int
         Rounding steps, in units.
     tails : tuple of two float
-        Powers a >= 1 of the first and the last cell: distances from the inner boundary are the
+        Powers a > 0 of the first and the last cell: distances from the inner boundary are the
         width times u ** a for uniform u; 1 is a uniform cell.
     """
 
@@ -166,6 +166,16 @@ class NumericEncoder:
         out[self.level, self.fine] = self.counts[1:]
         out[out.sum(axis=1) == 0, 0] = 1
         return np.asarray(out / out.sum(axis=1, keepdims=True))
+
+    @property
+    def linear_cells(self) -> tuple[Floats, Floats]:
+        """`cells`, where a tail, whose offset is no linear place, counts as one value."""
+        lower, upper = self.cells
+        for power, cell in zip(self.tails, (0, -1), strict=True):
+            if power != 1:
+                place = self.level[cell], self.fine[cell]
+                lower[place] = upper[place] = (lower[place] + upper[place]) / 2
+        return lower, upper
 
     @property
     def cells(self) -> tuple[Floats, Floats]:
@@ -333,7 +343,10 @@ def _cut(
             floor = None if before < 0 else values[before]
             ceiling = None if after == len(values) else values[after]
             if stop - start < k:
-                cells = _overflow(floor, ceiling, stop - start, bounds, unit)
+                side = (ceiling is None) - (floor is None)
+                bound = bounds[0] if side < 0 else bounds[1]
+                few = int(stop - start)
+                cells = _overflow(values[heavy], few, bound, unit or 0.0, side=side) if side else []
             else:
                 cells = _intervals(known, start, stop, floor, ceiling, k, target, unit)
             for lo, hi, m in cells:
@@ -401,19 +414,23 @@ def _outer_edge(extremes: Floats, bound: float | None, unit: float | None, *, si
 
 
 def _overflow(
-    floor: float | None, ceiling: float | None, rows: int, bounds: Bounds, unit: float | None
+    exact: Floats, rows: int, bound: float | None, unit: float, *, side: int
 ) -> list[tuple[float, float, int]]:
-    """Return a cell for fewer than k rows beyond the last exact value, up to the schema's bound.
+    """Return a cell for fewer than k rows beyond the outermost exact value, or none.
 
-    Between two exact values, or without a bound, there is none: the rows join the nearest cell.
+    How far they lie is not kept: the cell spans some steps between the outermost exact values, up
+    to the schema's bound. Without a bound there is none, and the rows join the nearest cell.
     """
-    step = unit or 0.0
-    low, high = bounds
-    if floor is not None and ceiling is None and high is not None and floor + step <= high:
-        return [(_to_unit(floor + step, unit), high, rows)]
-    if ceiling is not None and floor is None and low is not None and low <= ceiling - step:
-        return [(low, _to_unit(ceiling - step, unit), rows)]
-    return []
+    if bound is None or rows == 0:
+        return []
+    last = exact[-1] if side > 0 else exact[0]
+    spacing = abs(exact[-2] - last if side > 0 else exact[1] - last) if len(exact) > 1 else unit
+    inner = last + side * unit
+    outer = last + side * max(OVERFLOW_STEPS * spacing, unit)
+    outer = min(outer, bound) if side > 0 else max(outer, bound)
+    if (outer - inner) * side < 0:
+        return []
+    return [(min(inner, outer), max(inner, outer), rows)]
 
 
 def _shape_tails(
@@ -437,20 +454,31 @@ def _shape_tails(
             distance = upper[0] - known[known <= upper[0]]
         else:
             distance = known[known > lower[-1]] - lower[-1]
-        mean = distance.mean() if len(distance) >= k else 0.0
-        if mean <= 0:
+        if len(distance) < k or distance.mean() <= 0:
             continue
-        bound = bounds[side]
         inner = upper[0] if side == 0 else lower[-1]
-        width = mean * max(2.0, np.log(len(distance)) + 0.58)
-        if bound is not None:
-            width = min(abs(bound - inner), MAX_REACH * mean)
-        powers[side] = max(1.0, round(width / mean - 1, 3))
+        width, powers[side] = _tail(distance)
+        bound = bounds[side]
+        if bound is not None and abs(bound - inner) < width:
+            width = abs(bound - inner)
+            powers[side] = max(0.1, round(width / distance.mean() - 1, 3))
         if side == 0:
             lower[0] = min(_to_unit(inner - width, unit), upper[0])
         else:
             upper[-1] = max(_to_unit(inner + width, unit), lower[-1])
     return lower, upper, (powers[0], powers[1])
+
+
+def _tail(distance: Floats) -> tuple[float, float]:
+    """Return width w and power a: ``w * u ** a``, u uniform, has the moments of `distance`.
+
+    From ``E[d] = w / (1 + a)`` and ``E[d^2] = w^2 / (1 + 2 a)``. Uniform distances give a = 1,
+    exponential ones a = 2.4 and w = 3.4 means.
+    """
+    mean = distance.mean()
+    q = max(0.01, (distance**2).mean() / mean**2 - 1)
+    power = round(float(q + np.sqrt(q * q + q)), 3)
+    return float(mean * (1 + power)), power
 
 
 def _to_unit(value: float, unit: float | None) -> float:

@@ -94,7 +94,7 @@ class TableEncoder:
         """Where each token and offset stands."""
         encoders = [p.encoder for p in self.parts]
         fine_priors = [(i, f) for i, e in enumerate(encoders) if (f := e.fine_prior) is not None]
-        numbers = [(i, c) for i, e in enumerate(encoders) if (c := e.cells) is not None]
+        numbers = [(i, c) for i, e in enumerate(encoders) if (c := e.linear_cells) is not None]
         fine_at = {i: len(encoders) + j for j, (i, _) in enumerate(fine_priors)}
         sizes = [len(e.prior) for e in encoders] + [f.shape[1] for _, f in fine_priors]
         return Layout(

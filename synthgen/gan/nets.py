@@ -150,17 +150,54 @@ class Skeleton(nn.Module):
         )
 
 
+class Cells(nn.Module):
+    """Where the cell of each offset lies: (B, T) tokens -> lower bounds and spans, (B, O) each.
+
+    A cell that is one exact value, or a tail whose offset is no linear place, has span 0: the
+    networks leave its offset uniform and do not look at it.
+    """
+
+    lower: Tensor
+    span: Tensor
+    parents: Tensor
+    fines: Tensor
+
+    def __init__(self, layout: Layout) -> None:
+        super().__init__()
+        n_levels = max(lower.shape[0] for lower, _ in layout.cells)
+        n_fine = max(lower.shape[1] for lower, _ in layout.cells)
+        lower, span = np.zeros((2, len(layout.cells), n_levels, n_fine), np.float32)
+        for o, (low, high) in enumerate(layout.cells):
+            lower[o, : low.shape[0], : low.shape[1]] = low
+            span[o, : low.shape[0], : low.shape[1]] = high - low
+        buffers = {
+            "lower": lower,
+            "span": span,
+            "parents": layout.offset_parents,
+            "fines": layout.offset_fines,
+        }
+        for name, values in buffers.items():
+            self.register_buffer(name, torch.from_numpy(values), persistent=False)
+
+    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Return lower bound and span, in units of the column's spread."""
+        coarse = tokens[:, self.parents]
+        fine = torch.where(self.fines >= 0, tokens[:, self.fines.clamp(min=0)], 0)
+        column = torch.arange(len(self.parents), device=tokens.device)
+        return self.lower[column, coarse, fine], self.span[column, coarse, fine]
+
+
 class Detail(nn.Module):
     """Offset generator: a latent and a full row of tokens -> the offsets of all numbers jointly.
 
-    The last layer starts at a multiple of the latent's own columns, so that training starts from
-    offsets that are about uniform in each cell.
+    The last layer starts at zero, so that training starts from uniform offsets.
     """
 
     def __init__(self, layout: Layout, width: int, latent: int) -> None:
         super().__init__()
         self.width = width
         self.d_latent = max(latent, len(layout.offset_parents))
+        self.cells = Cells(layout)
         self.tokens = TokenSum(layout, width)
         self.latent = nn.Linear(self.d_latent, width)
         self.blocks = nn.ModuleList(Block(width) for _ in range(2))
@@ -177,7 +214,8 @@ class Detail(nn.Module):
         x = self.tokens(tokens) + self.latent(latent)
         for block in self.blocks:
             x = block(x)
-        shift = self.head(x)
+        _, span = self.cells(tokens)
+        shift = self.head(x) * (span > 0)
         offsets: Tensor = torch.special.ndtr(latent[:, : shift.shape[1]] + shift)
         return offsets
 
@@ -189,39 +227,17 @@ class Critic(nn.Module):
     map are visible to it.
     """
 
-    lower: Tensor
-    span: Tensor
-    parents: Tensor
-    fines: Tensor
-
     def __init__(self, layout: Layout, width: int) -> None:
         super().__init__()
-        n_offsets = len(layout.offset_parents)
-        n_levels = max(c[0].shape[0] for c in layout.cells)
-        n_fine = max(c[0].shape[1] for c in layout.cells)
-        lower, span = np.zeros((2, n_offsets, n_levels, n_fine), np.float32)
-        for o, (low, high) in enumerate(layout.cells):
-            lower[o, : low.shape[0], : low.shape[1]] = low
-            span[o, : low.shape[0], : low.shape[1]] = high - low
-        self.register_buffer("lower", torch.from_numpy(lower), persistent=False)
-        self.register_buffer("span", torch.from_numpy(span), persistent=False)
-        self.register_buffer("parents", torch.from_numpy(layout.offset_parents), persistent=False)
-        self.register_buffer("fines", torch.from_numpy(layout.offset_fines), persistent=False)
+        self.cells = Cells(layout)
         self.tokens = TokenSum(layout, width)
-        self.numbers = nn.Linear(2 * n_offsets, width)
+        self.numbers = nn.Linear(2 * len(layout.offset_parents), width)
         self.hidden = nn.ModuleList(nn.Linear(width, width) for _ in range(2))
         self.score = nn.Linear(width, 1)
 
-    def bounds(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Return lower bound and span (B, O) of the cells that (B, T) tokens name."""
-        coarse = tokens[:, self.parents]
-        fine = torch.where(self.fines >= 0, tokens[:, self.fines.clamp(min=0)], 0)
-        column = torch.arange(len(self.parents), device=tokens.device)
-        return self.lower[column, coarse, fine], self.span[column, coarse, fine]
-
     def given(self, tokens: Tensor) -> Condition:
         """Return what the critic knows of (B, T) tokens: computed once, used for real and fake."""
-        return (self.tokens(tokens), *self.bounds(tokens))
+        return (self.tokens(tokens), *self.cells(tokens))
 
     def forward(self, offsets: Tensor, condition: Condition) -> Tensor:
         """Return the score (B,) of offsets (B, O); those of exact values have no influence."""
