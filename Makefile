@@ -5,6 +5,9 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 TORCH  := $(shell grep -m1 '^torch==' constraints.txt)
 
+# tiny tensors: a second thread costs more than it brings
+test fast: export OMP_NUM_THREADS ?= 1
+
 .PHONY: setup demo test fast lint format types clean
 
 setup: $(STAMP)
