@@ -75,6 +75,11 @@ class CategoricalEncoder:
         return
 
     @property
+    def positions(self) -> Floats:
+        """No order: (L,) of NaN."""
+        return np.full(len(self.counts), np.nan)
+
+    @property
     def linear_cells(self) -> None:
         """No numbers."""
         return

@@ -46,6 +46,11 @@ class ColumnEncoder(Protocol):
         ...
 
     @property
+    def positions(self) -> Floats:
+        """Return the rank of each level in [0, 1], (L,); NaN for levels without an order."""
+        ...
+
+    @property
     def linear_cells(self) -> tuple[Floats, Floats] | None:
         """Return lower and upper bounds of cell (level, fine), each (L, F); None: no numbers.
 
@@ -113,6 +118,8 @@ class Layout:
         Frequencies of the coarse tokens' levels.
     fine_priors : tuple of (L, F) float64
         Frequencies of the fine tokens' levels given the parent's.
+    positions : tuple of (L,) float64
+        For each token the rank of its levels in [0, 1]; NaN for levels without an order.
     offset_parents : (O,) int
         The coarse token that each offset belongs to.
     offset_fines : (O,) int
@@ -126,6 +133,7 @@ class Layout:
     parents: npt.NDArray[np.int64]
     priors: tuple[Floats, ...]
     fine_priors: tuple[Floats, ...]
+    positions: tuple[Floats, ...]
     offset_parents: npt.NDArray[np.int64]
     offset_fines: npt.NDArray[np.int64]
     cells: tuple[tuple[Floats, Floats], ...]

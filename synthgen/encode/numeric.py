@@ -34,10 +34,14 @@ MAX_SINGLE = 128
 HEAVY_SHARE = 0.01
 #: Most cells inside one bin.
 MAX_FINE = 32
-#: Fewer than k rows beyond the last exact value are spread over so many steps between exact values.
+#: Fewer than k rows beyond the last exact value are spread as far as the schema's bound, if it is
+#: not more than so many steps between exact values away; else over a few steps.
+NEAR_BOUND_STEPS = 12
 OVERFLOW_STEPS = 4
 Bounds = tuple[float | None, float | None]
-#: Rounding steps in units of the last digit; each divides the next.
+#: What a column's unit may be, in units of its last digit.
+UNIT_MULTIPLES = (1, 2, 5, 10, 20, 25, 50, 100, 250, 500, 1_000)
+#: Rounding steps in units; each divides the next.
 ROUND_STEPS = (1, 5, 10, 50, 100, 500, 1_000, 5_000, 10_000, 50_000, 100_000)
 
 
@@ -96,7 +100,7 @@ class NumericEncoder:
         bins : int
             Bins of equal mass, when there are too many cells for one token.
         steps : sequence of int
-            Rounding steps to look for, in units of the last digit.
+            Rounding steps to look for, in units.
         bounds : tuple of two float or None
             The schema's minimum and maximum.
 
@@ -108,7 +112,7 @@ class NumericEncoder:
         if np.isinf(values).any():
             raise RejectColumn("infinite values cannot be encoded")
         known = np.sort(values[~np.isnan(values)])
-        unit = None if decimals is None else 10.0**-decimals
+        unit = None if decimals is None else _unit(known, decimals)
         lower, upper, counts = _cut(
             known, k=min_rows, budget=bins * MAX_FINE, unit=unit, bounds=bounds
         )
@@ -166,6 +170,17 @@ class NumericEncoder:
         out[self.level, self.fine] = self.counts[1:]
         out[out.sum(axis=1) == 0, 0] = 1
         return np.asarray(out / out.sum(axis=1, keepdims=True))
+
+    @property
+    def positions(self) -> Floats:
+        """Rank of each level on the line in [0, 1], (L,): the mass below it; NaN for missing."""
+        rows = self.counts[1:]
+        middle = (rows.cumsum() - rows / 2) / max(rows.sum(), 1.0)
+        weight, place = np.zeros((2, self.n_levels))
+        np.add.at(weight, self.level, rows)
+        np.add.at(place, self.level, rows * middle)
+        place[0] = np.nan
+        return place / np.where(weight > 0, weight, 1)
 
     @property
     def linear_cells(self) -> tuple[Floats, Floats]:
@@ -226,6 +241,8 @@ class NumericEncoder:
         With `rng` the rounding habits of the level are restored, for offsets that were generated;
         without, the offsets are taken at their word: the inverse of `encode`.
         """
+        if len(self.lower) == 0:
+            return np.full(len(codes.coarse), np.nan)
         fine = np.zeros(len(codes.coarse), np.int64) if codes.fine is None else codes.fine
         offset = np.full(len(codes.coarse), 0.5) if codes.offset is None else codes.offset
         lower_table, upper_table = self.cells
@@ -243,7 +260,7 @@ class NumericEncoder:
                     values[inside], lower[inside], upper[inside], codes.coarse[inside], rng
                 )
             values = np.round(values / self.unit) * self.unit
-            values = np.round(values, max(0, round(-np.log10(self.unit))))
+            values = np.round(values, _places(self.unit))
         return np.where(codes.coarse == 0, np.nan, values)
 
     def _round(
@@ -304,6 +321,16 @@ class NumericEncoder:
             tuple(state["steps"]),
             (float(state["tails"][0]), float(state["tails"][1])),
         )
+
+
+def _unit(known: Floats, decimals: int) -> float:
+    """Return the coarsest unit that all values are multiples of: .25 for 1.50, 2.00 and 2.25."""
+    last = 10.0**-decimals
+    digits = np.unique(np.round(known / last))
+    if len(digits) < 2 or np.abs(digits).max() >= 2**53:
+        return last
+    multiple = max(m for m in UNIT_MULTIPLES if (digits % m == 0).all())
+    return float(f"{multiple * last:.12g}")
 
 
 def _largest_step(multiples: Floats, steps: tuple[int, ...]) -> npt.NDArray[np.int64]:
@@ -418,16 +445,17 @@ def _overflow(
 ) -> list[tuple[float, float, int]]:
     """Return a cell for fewer than k rows beyond the outermost exact value, or none.
 
-    How far they lie is not kept: the cell spans some steps between the outermost exact values, up
-    to the schema's bound. Without a bound there is none, and the rows join the nearest cell.
+    How far they lie is not kept, only that they are there. Without a bound there is no cell, and
+    the rows join the nearest one.
     """
     if bound is None or rows == 0:
         return []
     last = exact[-1] if side > 0 else exact[0]
     spacing = abs(exact[-2] - last if side > 0 else exact[1] - last) if len(exact) > 1 else unit
     inner = last + side * unit
-    outer = last + side * max(OVERFLOW_STEPS * spacing, unit)
-    outer = min(outer, bound) if side > 0 else max(outer, bound)
+    room = (bound - last) * side
+    near = room <= NEAR_BOUND_STEPS * spacing
+    outer = bound if near else last + side * min(OVERFLOW_STEPS * spacing, room)
     if (outer - inner) * side < 0:
         return []
     return [(min(inner, outer), max(inner, outer), rows)]
@@ -484,7 +512,12 @@ def _tail(distance: Floats) -> tuple[float, float]:
 def _to_unit(value: float, unit: float | None) -> float:
     if unit is None:
         return float(f"{value:.6g}")
-    return float(np.round(np.round(value / unit) * unit, max(0, round(-np.log10(unit)))))
+    return float(np.round(np.round(value / unit) * unit, _places(unit)))
+
+
+def _places(unit: float) -> int:
+    """Return the digits after the point that multiples of `unit` have: 2 for .25, 0 for 50."""
+    return next((d for d in range(16) if round(unit, d) == unit), 16)
 
 
 def _coarsely(value: float, unit: float | None) -> float:

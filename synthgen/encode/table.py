@@ -103,6 +103,10 @@ class TableEncoder:
             parents=np.array([i for i, _ in fine_priors], np.int64),
             priors=tuple(e.prior for e in encoders),
             fine_priors=tuple(f for _, f in fine_priors),
+            positions=(
+                *(e.positions for e in encoders),
+                *(np.linspace(0, 1, f.shape[1]) for _, f in fine_priors),
+            ),
             offset_parents=np.array([i for i, _ in numbers], np.int64),
             offset_fines=np.array([fine_at.get(i, -1) for i, _ in numbers], np.int64),
             cells=tuple(_standardised(c, encoders[i]) for i, c in numbers),

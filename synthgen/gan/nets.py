@@ -19,6 +19,8 @@ from synthgen.encode.column import Floats, Layout
 
 #: Token embedding (B, D), lower bounds and spans (B, O).
 Condition = tuple[Tensor, Tensor, Tensor]
+#: Cosines over the ranks of an ordered token's levels.
+HARMONICS = 8
 #: Logit of a level that never occurs.
 NEVER = -30.0
 
@@ -45,6 +47,44 @@ class Block(nn.Module):
         return out
 
 
+def smooth_basis(layout: Layout, n_extra: int = 0) -> Tensor:
+    """Return cosines over the ranks of ordered levels, (width + n_extra, M): M functions in all.
+
+    Block by block: each ordered token has `HARMONICS` columns of its own, zero for other rows.
+    """
+    columns = []
+    for start, positions in zip(layout.starts, layout.positions, strict=True):
+        ordered = np.flatnonzero(~np.isnan(positions))
+        for j in range(1, min(HARMONICS, len(ordered) // 2) + 1):
+            column = np.zeros(layout.width + n_extra, np.float32)
+            column[start + ordered] = np.cos(np.pi * j * positions[ordered]) / j**0.5
+            columns.append(column)
+    empty = np.zeros((layout.width + n_extra, 0), np.float32)
+    return torch.from_numpy(np.stack(columns, axis=1) if columns else empty)
+
+
+class SmoothTable(nn.Module):
+    """One row of weights a level, (width + n_extra, D): its own part plus a smooth one.
+
+    Levels of a number have an order. What is learnt of one should be learnt of its neighbours:
+    the smooth part is a sum of few cosines over the ranks, with weights that all levels share.
+    """
+
+    basis: Tensor
+
+    def __init__(self, layout: Layout, width: int, *, n_extra: int = 0, std: float = 0.0) -> None:
+        super().__init__()
+        self.register_buffer("basis", smooth_basis(layout, n_extra), persistent=False)
+        self.own = nn.Parameter(torch.empty(layout.width + n_extra, width))
+        self.smooth = nn.Parameter(torch.empty(self.basis.shape[1], width))
+        nn.init.normal_(self.own, std=std)
+        nn.init.normal_(self.smooth, std=std)
+
+    def forward(self) -> Tensor:
+        """Return the whole table."""
+        return self.own + self.basis @ self.smooth
+
+
 class TokenSum(nn.Module):
     """The sum of one embedding a token, (B, T) -> (B, D); an unknown token has its own embedding.
 
@@ -60,8 +100,7 @@ class TokenSum(nn.Module):
         super().__init__()
         n_tokens = len(layout.sizes)
         self.n_known = layout.width
-        self.bag = nn.EmbeddingBag(layout.width + n_tokens, width, mode="sum")
-        nn.init.normal_(self.bag.weight, std=n_tokens**-0.5)
+        self.table = SmoothTable(layout, width, n_extra=n_tokens, std=n_tokens**-0.5)
         self.register_buffer("starts", torch.from_numpy(layout.starts), persistent=False)
 
     def forward(self, tokens: Tensor, known: Tensor | None = None) -> Tensor:
@@ -70,7 +109,7 @@ class TokenSum(nn.Module):
         if known is not None:
             unknown = self.n_known + torch.arange(tokens.shape[1], device=tokens.device)
             index = torch.where(known, index, unknown)
-        out: Tensor = self.bag(index)
+        out: Tensor = F.embedding_bag(index, self.table(), mode="sum")
         return out
 
 
@@ -91,12 +130,11 @@ class Skeleton(nn.Module):
         self.tokens = TokenSum(layout, width)
         self.blocks = nn.ModuleList(Block(width, dropout) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
-        self.head = nn.Linear(width, layout.width)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
-        bias = np.concatenate([_log(p) for p in layout.priors])
-        with torch.no_grad():
-            self.head.bias[: len(bias)] = torch.from_numpy(bias).float()
+        self.head = SmoothTable(layout, width)
+        bias = np.zeros(layout.width, np.float32)
+        coarse = np.concatenate([_log(p) for p in layout.priors])
+        bias[: len(coarse)] = coarse
+        self.bias = nn.Parameter(torch.from_numpy(bias))
         self.fine_bias = nn.ParameterList(
             nn.Parameter(torch.from_numpy(_log(p)).float()) for p in layout.fine_priors
         )
@@ -111,7 +149,7 @@ class Skeleton(nn.Module):
     def token_logits(self, hidden: Tensor, token: int, tokens: Tensor) -> Tensor:
         """Return the logits (B, size) of one token; `tokens` (B, T) holds a fine token's parent."""
         start, stop = self.starts[token], self.starts[token] + self.sizes[token]
-        logits = F.linear(hidden, self.head.weight[start:stop], self.head.bias[start:stop])
+        logits = F.linear(hidden, self.head()[start:stop], self.bias[start:stop])
         if token >= self.n_coarse:
             fine = token - self.n_coarse
             logits = logits + self.fine_bias[fine][tokens[:, self.parents[fine]]]
@@ -133,10 +171,11 @@ class Skeleton(nn.Module):
             Of known tokens as well; the caller masks them.
         """
         hidden = self.trunk(self.tokens(tokens, known))
+        head = self.head()
         first, last = (self.n_coarse, len(self.sizes)) if fine else (0, self.n_coarse)
         a = self.starts[first]
         b = self.starts[last - 1] + self.sizes[last - 1]
-        logits = F.linear(hidden, self.head.weight[a:b], self.head.bias[a:b])
+        logits = F.linear(hidden, head[a:b], self.bias[a:b])
         blocks = list(torch.split(logits, self.sizes[first:last], dim=1))
         if fine:
             for j, parent in enumerate(self.parents):

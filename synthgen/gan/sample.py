@@ -86,7 +86,7 @@ def draw_block(
         If the restriction cannot be met.
     """
     skeleton = generator.skeleton
-    weight = skeleton.tokens.bag.weight
+    weight = skeleton.tokens.table()
     device = weight.device
     noise = torch.Generator(device).manual_seed(derive(seed, "sample", block))
     tokens = torch.zeros(BLOCK, len(layout.sizes), dtype=torch.int64, device=device)
