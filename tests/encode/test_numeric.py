@@ -1,0 +1,253 @@
+"""Numbers: cells that a person can work out, exact round trips, and no number of a single row."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from synthgen.encode.column import Codes
+from synthgen.encode.numeric import NumericEncoder
+from synthgen.errors import RejectColumn
+
+NAN = np.nan
+
+
+def fit(values: Any, **settings: Any) -> NumericEncoder:
+    return NumericEncoder.fit(np.asarray(values, np.float64), **{"decimals": 0, **settings})
+
+
+def round_trip(encoder: NumericEncoder, values: Any) -> np.ndarray:
+    return encoder.decode(encoder.encode(np.asarray(values, np.float64)), None)
+
+
+def held(encoder: NumericEncoder, values: np.ndarray) -> np.ndarray:
+    """Whether a cell holds the value: what lies between cells goes to the nearest."""
+    inside = (values[:, None] >= encoder.lower) & (values[:, None] <= encoder.upper)
+    return np.asarray(inside.any(axis=1))
+
+
+def reloaded(encoder: NumericEncoder) -> NumericEncoder:
+    return NumericEncoder.from_json(json.loads(json.dumps(encoder.to_json(), allow_nan=False)))
+
+
+def test_values_with_k_rows_are_levels_of_their_own() -> None:
+    encoder = fit([0] * 10 + [1] * 20 + [NAN] * 5)
+    assert encoder.lower.tolist() == encoder.upper.tolist() == [0, 1]
+    assert encoder.prior.tolist() == [5 / 35, 10 / 35, 20 / 35]
+    codes = encoder.encode(np.array([1.0, NAN, 0.0]))
+    assert codes.coarse.tolist() == [2, 0, 1]
+    assert codes.fine is None
+    assert codes.offset is not None
+    assert codes.offset.tolist() == [0.5, 0.5, 0.5]
+    np.testing.assert_array_equal(encoder.decode(codes, None), [1, NAN, 0])
+
+
+def test_values_with_fewer_rows_are_merged_to_an_interval() -> None:
+    # Ten zeros are kept. 1..12 have a row each: together an interval, which starts beside the zero.
+    encoder = fit([0] * 10 + list(range(1, 13)))
+    assert encoder.lower.tolist() == [0, 1]
+    assert encoder.upper[0] == 0
+    assert encoder.counts.tolist() == [0, 10, 12]
+    np.testing.assert_array_equal(round_trip(encoder, range(12)), range(12))
+    # Its eleven rows above 1 lie 6 away from 1 on average, and so do those of uniform offsets.
+    uniform = Codes(np.full(10_001, 2, np.int32), None, np.linspace(0, 1, 10_001, dtype=np.float32))
+    assert encoder.decode(uniform, None).mean() == pytest.approx(1 + 6, abs=0.2)
+
+
+def test_values_that_fill_no_cell_go_to_the_nearest() -> None:
+    encoder = fit([0] * 10 + [100] * 10 + [40, 1_000])
+    assert encoder.lower.tolist() == encoder.upper.tolist() == [0, 100]
+    assert round_trip(encoder, [40, 60, 1_000, -5]).tolist() == [0, 100, 100, 0]
+
+
+def test_a_constant_is_one_level() -> None:
+    encoder = fit([7.5] * 50, decimals=1)
+    assert encoder.prior.tolist() == [0, 1]
+    assert round_trip(encoder, [7.5, 7.5]).tolist() == [7.5, 7.5]
+
+
+def test_all_missing() -> None:
+    encoder = fit([NAN] * 30)
+    assert encoder.prior.tolist() == [1]
+    assert np.isnan(round_trip(encoder, [NAN, NAN])).all()
+    assert np.isnan(round_trip(reloaded(encoder), [NAN])).all()
+
+
+def test_no_rows() -> None:
+    encoder = fit([])
+    assert encoder.prior.tolist() == [1]
+    assert encoder.decode(encoder.encode(np.zeros(0)), None).tolist() == []
+
+
+def test_fewer_than_k_known_rows_leave_a_rounded_mean() -> None:
+    encoder = fit([1_234, 1_345, 1_456] + [NAN] * 50)
+    assert encoder.lower.tolist() == encoder.upper.tolist() == [1_300]
+
+
+def test_infinity_is_rejected() -> None:
+    with pytest.raises(RejectColumn, match="infinite"):
+        fit([1, np.inf])
+
+
+@pytest.mark.parametrize("decimals", [0, 1, 2, 4])
+def test_decimals_come_back_exactly(decimals: int) -> None:
+    rng = np.random.default_rng(0)
+    values = np.round(rng.normal(50, 10, 3_000), decimals)
+    encoder = fit(values, decimals=decimals)
+    inside = values[held(encoder, values)]
+    assert len(inside) > 2_700
+    np.testing.assert_array_equal(round_trip(encoder, inside), inside)
+    near = round_trip(encoder, values) - values
+    assert (np.abs(near) <= 10.0**-decimals + 1e-9).mean() > 0.99
+
+
+def test_floats_as_they_come_are_within_float32_of_their_cell() -> None:
+    values = np.random.default_rng(1).normal(0, 1, 3_000)
+    encoder = fit(values, decimals=None)
+    inside = values[held(encoder, values)]
+    np.testing.assert_allclose(round_trip(encoder, inside), inside, atol=1e-6)
+
+
+def test_heavy_tails_come_back_up_to_their_end() -> None:
+    values = np.round(np.random.default_rng(2).pareto(1.5, 5_000) * 1_000, 2)
+    encoder = fit(values, decimals=2)
+    far = np.sort(values)[-100:]
+    back = round_trip(encoder, far)
+    # Only what lies beyond the largest value that so many draws would reach is cut.
+    kept = far <= encoder.upper[-1]
+    assert kept.sum() >= 90
+    np.testing.assert_allclose(back[kept], far[kept], rtol=1e-5, atol=0.01)
+    assert (back[~kept] == encoder.upper[-1]).all()
+
+
+def test_a_far_left_tail_mirrors_a_right_one() -> None:
+    values = np.random.default_rng(3).pareto(1.5, 2_000)
+    right, left = fit(values, decimals=None), fit(-values, decimals=None)
+    assert left.lower[0] == pytest.approx(-right.upper[-1], rel=1e-5)
+    far = np.sort(values)[-50:]
+    np.testing.assert_allclose(round_trip(left, -far), -round_trip(right, far), rtol=1e-3)
+
+
+@pytest.mark.parametrize("draw", ["normal", "pareto", "uniform"])
+def test_no_bound_is_a_value_of_fewer_than_k_rows(draw: str) -> None:
+    rng = np.random.default_rng(4)
+    values = {
+        "normal": rng.normal(0, 1, 2_000),
+        "pareto": rng.pareto(1.1, 2_000),
+        "uniform": rng.uniform(-1, 1, 2_000),
+    }[draw].round(9)
+    encoder = fit(values, decimals=None)
+    kept = np.concatenate([encoder.lower, encoder.upper])
+    assert not np.isin(kept, values).any()
+    for extreme in (values.min(), values.max()):
+        assert str(extreme) not in json.dumps(encoder.to_json())
+
+
+def test_an_interval_beside_a_missing_share_keeps_its_count() -> None:
+    values = np.r_[np.random.default_rng(5).normal(0, 1, 900), np.full(100, NAN)]
+    assert fit(values, decimals=None).prior[0] == pytest.approx(0.1)
+
+
+def test_many_cells_make_two_tokens_of_equal_mass() -> None:
+    values = np.random.default_rng(6).normal(0, 1, 20_000)
+    encoder = fit(values, decimals=None, bins=16)
+    assert encoder.n_fine > 1
+    assert encoder.n_levels == 17
+    np.testing.assert_allclose(encoder.prior[1:], 1 / 16, atol=0.01)
+    fine = encoder.fine_prior
+    assert fine is not None
+    np.testing.assert_allclose(fine.sum(axis=1), 1)
+
+
+def test_a_heavy_value_is_a_level_beside_the_bins() -> None:
+    values = np.r_[np.zeros(5_000), np.random.default_rng(7).exponential(100, 15_000).round(4)]
+    encoder = fit(values, decimals=4, bins=16)
+    codes = encoder.encode(np.array([0.0, 100.0]))
+    assert encoder.prior[codes.coarse[0]] == pytest.approx(0.25, abs=0.001)
+    assert encoder.decode(codes, None).tolist() == [0.0, 100.0]
+
+
+def test_rounding_habits_are_restored() -> None:
+    # 60 % of the salaries are multiples of 1,000, 25 % of 100 only, the rest are as they come.
+    rng = np.random.default_rng(8)
+    salaries = np.exp(rng.normal(10.5, 0.6, 20_000))
+    step = rng.choice([1_000, 100, 1], 20_000, p=[0.60, 0.25, 0.15])
+    salaries = np.round(salaries / step) * step
+    encoder = fit(salaries, bins=32)
+    codes = encoder.encode(salaries)
+    drawn = Codes(codes.coarse, codes.fine, rng.random(20_000).astype(np.float32))
+    made = encoder.decode(drawn, rng)
+    for multiple in (10, 100, 1_000):
+        real, new = (salaries % multiple == 0).mean(), (made % multiple == 0).mean()
+        # A lone value between two round ones joins them, so a little more is round than was.
+        assert new == pytest.approx(real, abs=0.04)
+    assert (made == np.round(made)).all()
+
+
+def test_a_hundred_orders_of_magnitude() -> None:
+    values = np.sort(np.r_[10.0 ** np.arange(0, 100), 10.0 ** np.arange(0, 100), np.zeros(30)])
+    encoder = fit(values, decimals=None)
+    back = round_trip(encoder, values)
+    assert np.isfinite(back).all()
+    assert (np.diff(back) >= 0).all()
+    assert (back[values == 0] == 0).all()
+
+
+numbers = st.lists(
+    st.one_of(
+        st.floats(-1e9, 1e9, allow_nan=False),
+        st.integers(-20, 20).map(float),
+        st.just(NAN),
+    ),
+    max_size=200,
+).map(np.array)
+
+
+@settings(max_examples=60, deadline=None)
+@given(values=numbers, decimals=st.sampled_from([None, 0, 2]), seed=st.integers(0, 9))
+def test_any_numbers_encode_into_range_and_decode_finite(
+    values: np.ndarray, decimals: int | None, seed: int
+) -> None:
+    values = values.astype(np.float64)
+    if decimals is not None:
+        values = np.round(values, decimals)
+    encoder = fit(values, decimals=decimals, min_rows=3)
+    codes = encoder.encode(values)
+    assert codes.offset is not None
+    assert ((codes.coarse >= 0) & (codes.coarse < encoder.n_levels)).all()
+    assert ((codes.offset >= 0) & (codes.offset <= 1)).all()
+    assert encoder.prior.sum() == pytest.approx(1)
+    for rng in (None, np.random.default_rng(seed)):
+        back = encoder.decode(codes, rng)
+        np.testing.assert_array_equal(np.isnan(back), np.isnan(values))
+        assert np.isfinite(back[~np.isnan(values)]).all()
+    again = reloaded(encoder)
+    np.testing.assert_array_equal(again.encode(values).coarse, codes.coarse)
+    np.testing.assert_array_equal(again.encode(values).offset, codes.offset)
+    np.testing.assert_array_equal(again.decode(codes, None), encoder.decode(codes, None))
+
+
+@settings(max_examples=60, deadline=None)
+@given(values=numbers)
+def test_exact_cells_are_fixed_points(values: np.ndarray) -> None:
+    encoder = fit(np.round(values.astype(np.float64), 2), decimals=2, min_rows=3)
+    exact = encoder.lower[encoder.lower == encoder.upper]
+    codes = encoder.encode(exact)
+    again = encoder.encode(encoder.decode(codes, np.random.default_rng(0)))
+    np.testing.assert_array_equal(again.coarse, codes.coarse)
+    np.testing.assert_array_equal(encoder.decode(codes, None), exact)
+
+
+@settings(max_examples=40, deadline=None)
+@given(values=numbers.filter(lambda v: len(v) > 10))
+def test_encoding_keeps_order(values: np.ndarray) -> None:
+    values = np.sort(values[~np.isnan(values)].astype(np.float64))
+    encoder = fit(values, decimals=None, min_rows=3)
+    back = round_trip(encoder, values)
+    spread = np.abs(values).max(initial=1)
+    assert (np.diff(back) >= -1e-6 * spread).all()
