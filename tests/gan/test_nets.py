@@ -9,7 +9,15 @@ from scipy import stats
 
 from synthgen.encode.column import EncodedTable, Layout
 from synthgen.gan.condition import random_known
-from synthgen.gan.nets import Block, Critic, Detail, Skeleton, TokenSum
+from synthgen.gan.nets import (
+    Block,
+    Critic,
+    Detail,
+    Skeleton,
+    SmoothTable,
+    TokenSum,
+    smooth_basis,
+)
 from synthgen.gan.train import Generator
 
 
@@ -38,7 +46,7 @@ def test_a_new_block_is_the_identity() -> None:
 
 def test_token_sum_by_hand(layout: Layout, tokens: torch.Tensor) -> None:
     bag = TokenSum(layout, 4)
-    weight, row = bag.bag.weight, tokens[:1]
+    weight, row = bag.table(), tokens[:1]
     known = torch.tensor([[True, False, True, False, False]])
     places = [0, layout.width + 1, 2, layout.width + 3, layout.width + 4]
     for t in (0, 2):
@@ -46,6 +54,20 @@ def test_token_sum_by_hand(layout: Layout, tokens: torch.Tensor) -> None:
     torch.testing.assert_close(bag(row, known)[0], weight[places].sum(dim=0))
     every = layout.starts + row[0].numpy()
     torch.testing.assert_close(bag(row)[0], weight[torch.from_numpy(every)].sum(dim=0))
+
+
+def test_a_smooth_table_by_hand(layout: Layout) -> None:
+    table = SmoothTable(layout, 4, std=1.0)
+    basis = smooth_basis(layout)
+    assert basis.shape == (layout.width, len(table.smooth))
+    torch.testing.assert_close(table(), table.own + basis @ table.smooth)
+    # A category has no order: its rows are its own alone.
+    assert not basis[: layout.sizes[0]].any()
+    # Each function is of one token, and a cosine of the ranks: |cos| <= 1 at the first harmonic.
+    tokens = np.repeat(np.arange(len(layout.sizes)), layout.sizes)
+    for column in basis.T:
+        assert len(set(tokens[column.numpy() != 0])) == 1
+        assert column.abs().max() <= 1
 
 
 @pytest.mark.parametrize("seed", [0, 1])
