@@ -27,8 +27,9 @@ from synthgen.encode.numeric import NumericEncoder
 from synthgen.encode.relations import Lookup
 from synthgen.encode.table import TableEncoder
 from synthgen.errors import BundleError, ConfigError, DataError, SchemaError
+from synthgen.gan.nets import Generator
 from synthgen.gan.sample import BLOCK, Restriction, draw_block
-from synthgen.gan.train import Generator, Log, fit, plan
+from synthgen.gan.train import Log, fit, plan
 from synthgen.replace import regenerate
 from synthgen.rng import stream
 from synthgen.schema import Column, TableSchema
@@ -40,7 +41,7 @@ MAX_BUNDLE_BYTES = 2**30
 #: Fewer rows cannot be learnt from: bins, levels and a validation share would be single rows.
 MIN_ROWS = 20
 #: Blocks in one batch.
-BLOCKS_A_BATCH = 16
+BLOCKS_A_BATCH = 64
 #: Rows drawn for one that satisfies conditions on computed columns, before giving up.
 MAX_REJECTION = 500
 

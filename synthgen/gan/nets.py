@@ -146,10 +146,16 @@ class Skeleton(nn.Module):
         out: Tensor = self.norm(x)
         return out
 
-    def token_logits(self, hidden: Tensor, token: int, tokens: Tensor) -> Tensor:
-        """Return the logits (B, size) of one token; `tokens` (B, T) holds a fine token's parent."""
+    def token_logits(
+        self, hidden: Tensor, token: int, tokens: Tensor, head: Tensor | None = None
+    ) -> Tensor:
+        """Return the logits (B, size) of one token; `tokens` (B, T) holds a fine token's parent.
+
+        `head` is ``self.head()``, for callers who ask often.
+        """
+        head = self.head() if head is None else head
         start, stop = self.starts[token], self.starts[token] + self.sizes[token]
-        logits = F.linear(hidden, self.head()[start:stop], self.bias[start:stop])
+        logits = F.linear(hidden, head[start:stop], self.bias[start:stop])
         if token >= self.n_coarse:
             fine = token - self.n_coarse
             logits = logits + self.fine_bias[fine][tokens[:, self.parents[fine]]]
@@ -257,6 +263,24 @@ class Detail(nn.Module):
         shift = self.head(x) * (span > 0)
         offsets: Tensor = torch.special.ndtr(latent[:, : shift.shape[1]] + shift)
         return offsets
+
+
+class Generator(nn.Module):
+    """The trained pair: skeleton for tokens, detail for offsets (None: offsets are uniform)."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        *,
+        width: int,
+        depth: int,
+        latent: int,
+        detail: bool,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.skeleton = Skeleton(layout, width, depth, dropout)
+        self.detail = Detail(layout, min(width, 128), latent) if detail else None
 
 
 class Critic(nn.Module):

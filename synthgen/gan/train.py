@@ -26,7 +26,7 @@ from synthgen.encode.column import EncodedTable, Layout
 from synthgen.errors import TrainingError
 from synthgen.gan.condition import random_known, unknown_mean
 from synthgen.gan.losses import LOSSES, Loss
-from synthgen.gan.nets import Critic, Detail, Skeleton
+from synthgen.gan.nets import Critic, Detail, Generator, Skeleton
 from synthgen.gan.regularizers import REGULARIZERS, Regularizer
 from synthgen.rng import derive
 
@@ -70,7 +70,7 @@ def plan(config: TrainConfig, layout: Layout, n_rows: int) -> Plan:
     n_tokens = len(layout.sizes)
     batch = config.batch_size or int(2 ** np.clip(round(math.log2(n_rows / 24 + 1)), 4, 9))
     full = EPOCHS * min(n_rows, 16_000) / batch * max(1.0, n_rows / 16_000) ** 0.25
-    steps = config.steps or max(300, round(full))
+    steps = max(300, round(full)) if config.steps is None else config.steps
     width = config.width or (256 if n_rows >= 3_000 else 128)
     depth = config.depth or (3 if n_tokens > 24 and n_rows >= 3_000 else 2)
     default_critic = min(steps // 5, 400) if len(layout.offset_parents) else 0
@@ -83,24 +83,6 @@ def plan(config: TrainConfig, layout: Layout, n_rows: int) -> Plan:
         depth=depth,
         evaluate_every=config.evaluate_every or max(1, steps // 15),
     )
-
-
-class Generator(nn.Module):
-    """The trained pair: skeleton for tokens, detail for offsets (None: offsets are uniform)."""
-
-    def __init__(
-        self,
-        layout: Layout,
-        *,
-        width: int,
-        depth: int,
-        latent: int,
-        detail: bool,
-        dropout: float = 0.0,
-    ) -> None:
-        super().__init__()
-        self.skeleton = Skeleton(layout, width, depth, dropout)
-        self.detail = Detail(layout, min(width, 128), latent) if detail else None
 
 
 def fit(
@@ -247,7 +229,9 @@ def fit_skeleton(
         waited = waited + 1 if score > OVERFIT * best_score else 0
         if waited == config.patience:
             pace = max(pace, (1 - progress) / max(1.0, LANDING * step))
-    return good if rollbacks else averaged
+    if not math.isfinite(best_score):
+        raise TrainingError("no finite score was reached; try a lower learning_rate")
+    return averaged if math.isfinite(score) else good
 
 
 def skeleton_loss(skeleton: Skeleton, tokens: Tensor, known: Tensor, split: int) -> Tensor:
