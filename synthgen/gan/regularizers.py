@@ -45,9 +45,13 @@ class GradientPenalty:
     def penalty(
         self, score: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, eps: Tensor
     ) -> Tensor:
-        """Return the penalty (B,) for `real`, `fake` (B, O) and coefficients `eps` (B, 1)."""
-        between = (real + eps * (fake - real)).detach().requires_grad_(True)
-        (gradient,) = torch.autograd.grad(score(between).sum(), between, create_graph=True)
+        """Return the penalty (B,) for `real`, `fake` (B, O) and coefficients `eps` (B, 1).
+
+        It is itself differentiable, also under ``torch.func.vmap`` of ``torch.func.grad``, which
+        per-example gradients need and which `torch.autograd.grad` does not allow.
+        """
+        between = (real + eps * (fake - real)).detach()
+        gradient = torch.func.grad(lambda x: score(x).sum())(between)
         penalty: Tensor = self.weight * (gradient.norm(dim=1) - 1) ** 2
         return penalty
 

@@ -44,6 +44,19 @@ def test_the_penalty_reaches_the_weights() -> None:
     torch.testing.assert_close(w.grad, torch.tensor([48.0, 64.0]))
 
 
+# vmap has no fast rule for the norm's double backward and says so.
+@pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")
+def test_the_penalty_can_be_differentiated_for_each_example() -> None:
+    def example(w: Tensor, real: Tensor, fake: Tensor, eps: Tensor) -> Tensor:
+        penalty = GradientPenalty(10.0).penalty(lambda x: x @ w, real[None], fake[None], eps[None])
+        return penalty[0]
+
+    each = torch.func.vmap(torch.func.grad(example), in_dims=(None, 0, 0, 0))(
+        torch.tensor([3.0, 4.0]), REAL, FAKE, EPS
+    )
+    torch.testing.assert_close(each, torch.tensor([[48.0, 64.0]]).expand(2, 2))
+
+
 def test_prepare_and_project_leave_the_critic_alone() -> None:
     critic = nn.Linear(2, 1)
     before = critic.weight.clone()
