@@ -24,7 +24,6 @@ from pydantic import (
     SerializerFunctionWrapHandler,
     ValidationError,
     model_serializer,
-    model_validator,
 )
 
 from synthgen.errors import ConfigError
@@ -70,7 +69,7 @@ class TrainConfig(_Section):
     """The generator, the critic and how they are stepped. None means: from rows and columns."""
 
     preset: Literal["wgan-gp"] = "wgan-gp"
-    steps: int | None = Field(None, ge=0, le=10_000_000, description="skeleton steps")
+    steps: int | None = Field(None, ge=1, le=10_000_000, description="skeleton steps")
     critic_steps: int | None = Field(
         None, ge=0, le=10_000_000, description="steps of the adversarial part"
     )
@@ -128,6 +127,9 @@ class GatePolicy(_Section):
     max_dcr_z: Threshold = Field(
         3.0, gt=0, description="standard errors of the DCR share above .5; never a reason to pass"
     )
+    max_dcr_share: float = Field(
+        0.54, gt=0.5, le=1, description="share up to which no number of standard errors refuses"
+    )
     min_privacy_rows: int = Field(
         100, ge=2, description="rows of each table; fewer cannot prove anything: refused"
     )
@@ -157,14 +159,6 @@ class RunConfig(_Section):
     train: TrainConfig = TrainConfig()
     sample: SampleConfig = SampleConfig()
     gate: GatePolicy = GatePolicy()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _reject_nothing_to_train(cls, value: Any) -> Any:
-        train = value.get("train") if isinstance(value, dict) else None
-        if isinstance(train, dict) and train.get("steps") == 0:
-            raise ValueError("train.steps = 0 would return an untrained generator")
-        return value
 
     @classmethod
     def build(cls, values: dict[str, Any]) -> RunConfig:

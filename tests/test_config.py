@@ -48,6 +48,8 @@ def test_every_problem_is_listed_by_its_key() -> None:
     "values",
     [
         {"train": {"steps": 0}},
+        {"train": {"steps": "0"}},
+        {"train": {"steps": 0.0}},
         {"train": {"preset": "unknown"}},
         {"train": {"learning_rate": float("nan")}},
         {"device": "tpu"},
