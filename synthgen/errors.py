@@ -116,7 +116,8 @@ def boundary(stage: str) -> Iterator[None]:
     """Let `SynthgenError` through; turn anything else into a `StageError` without its text.
 
     Exception texts of pandas, pyarrow, pydantic and others quote cells, and Prefect stores them in
-    five places. The traceback is cut (``from None``): neither locals nor messages travel with it.
+    five places. The new error has neither cause nor context: ``raise ... from None`` only hides the
+    original, and tools that walk ``__context__`` with its locals would find it.
 
     >>> with boundary("encode"):
     ...     float("secret")
@@ -125,17 +126,23 @@ def boundary(stage: str) -> Iterator[None]:
     """
     try:
         yield
+        return
     except SynthgenError:
         raise
     except MemoryError:
-        raise StageError(
+        failure = StageError(
             f"stage '{stage}' ran out of memory; use fewer rows, or a machine with more"
-        ) from None
+        )
     except Exception as error:
-        raise StageError(
+        failure = StageError(
             f"stage '{stage}' failed with {type(error).__name__} at {_place(error)}; "
             "its message is withheld because it may quote data"
-        ) from None
+        )
+    try:
+        raise failure
+    finally:
+        # The `with` statement that we leave still handles the original, so raising linked it.
+        failure.__context__ = None
 
 
 def _place(error: BaseException) -> str:

@@ -62,7 +62,7 @@ def test_a_boundary_keeps_the_text_inside(kind: type[Exception]) -> None:
     assert kind.__name__ in str(error)
     assert not any("Jane" in line or "4111" in line for line in shown if "raise error" not in line)
     assert error.__cause__ is None
-    assert error.__suppress_context__
+    assert error.__context__ is None
 
 
 def test_a_chain_of_causes_stays_inside() -> None:
@@ -74,6 +74,21 @@ def test_a_chain_of_causes_stays_inside() -> None:
     except KeyError as outer:
         error = failing(outer)
     assert "Jane" not in "".join(traceback.format_exception(error))
+    assert error.__context__ is None
+
+
+def test_no_frame_of_a_failure_travels_with_its_error() -> None:
+    def fail() -> None:
+        cell = SECRET
+        raise ValueError(cell)
+
+    with pytest.raises(StageError) as caught, boundary("encode"):
+        fail()
+    seen: BaseException | None = caught.value
+    while seen is not None:
+        frames = [frame for frame, _ in traceback.walk_tb(seen.__traceback__)]
+        assert not any("cell" in frame.f_locals for frame in frames)
+        seen = seen.__cause__ or seen.__context__
 
 
 def test_a_boundary_says_where_in_our_code() -> None:
