@@ -123,7 +123,7 @@ def decide(report: Report, policy: GatePolicy, *, fingerprint: str) -> Decision:
         _enough_rows(report, policy.min_privacy_rows),
         _rule(report, "schema.output", policy.max_schema_violations, _at_most("violations")),
         _rule(report, "marginals", policy.max_marginal_excess, _at_most("excess")),
-        _rule(report, "pair_loss", policy.max_pair_loss, _at_most("share lost")),
+        _rule(report, "pair_loss", policy.max_pair_loss, _pair_loss),
         _rule(report, "c2st", policy.max_c2st, _at_most("AUC")),
         _utility_rule(report, policy.min_utility),
         *(
@@ -134,7 +134,7 @@ def decide(report: Report, policy: GatePolicy, *, fingerprint: str) -> Decision:
             _rule(report, name, policy.copy_p, _near)
             for name in ("near_copies", "isolated_near_copies")
         ),
-        _rule(report, "dcr_share", policy.max_dcr_z, _dcr),
+        _rule(report, "dcr_share", policy.max_dcr_z, _dcr(policy.max_dcr_share)),
     )
     passed = all(r.passed for r in rules if not r.waived)
     return Decision(passed, rules, fingerprint, policy.model_dump())
@@ -167,6 +167,16 @@ def _at_most(unit: str) -> Compare:
         return worst <= threshold, worst, f"{unit} {worst:.4g}{at}, at most {threshold:.4g} allowed"
 
     return compare
+
+
+def _pair_loss(m: Measurement, threshold: float) -> tuple[bool, float | None, str]:
+    """Refuse what may be too large a loss, and what is certainly half of that."""
+    worst, best = _worst(m), math.nan if m.low is None else m.low
+    said = (
+        f"share lost {best:.3g} to {worst:.3g}; refused if it may be above {threshold:.3g} or is "
+        f"certainly above {threshold / 2:.3g}"
+    )
+    return worst <= threshold and best <= threshold / 2, worst, said
 
 
 def _utility_rule(report: Report, threshold: float | None) -> RuleResult:
@@ -205,10 +215,18 @@ def _near(m: Measurement, threshold: float) -> tuple[bool, float | None, str]:
     return p >= threshold, p, said
 
 
-def _dcr(m: Measurement, threshold: float) -> tuple[bool, float | None, str]:
-    z = _detail(m, "z")
-    said = f"share {_percent(m.value)}, z = {z:.1f}, refused above {threshold:.2g}; proves nothing"
-    return z <= threshold, z, said
+def _dcr(allowed: float) -> Compare:
+    """Refuse a share that is certain and large; with many rows every trace is certain."""
+
+    def compare(m: Measurement, threshold: float) -> tuple[bool, float | None, str]:
+        z, share = _detail(m, "z"), math.nan if m.value is None else m.value
+        said = (
+            f"share {_percent(m.value)}, z = {z:.1f}; refused above {allowed:.0%} with z above "
+            f"{threshold:.2g}; proves nothing"
+        )
+        return z <= threshold or share <= allowed, z, said
+
+    return compare
 
 
 def _same_table(report: Report, fingerprint: str) -> RuleResult:

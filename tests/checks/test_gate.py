@@ -160,6 +160,40 @@ def test_a_p_value_that_is_missing_refuses(fresh):
         assert failing(refused) == {name}
 
 
+@pytest.mark.parametrize(
+    ("share", "z", "passes"),
+    [(0.53, 4.3, True), (0.541, 2.9, True), (0.541, 3.1, False), (0.40, -9.0, True)],
+)
+def test_a_dcr_share_is_refused_if_it_is_certain_and_large(fresh, share, z, passes):
+    report, decision = fresh
+    changed = [
+        replace(m, value=share, low=share - 0.01, high=share + 0.01, details={"z": z})
+        if m.name == "dcr_share"
+        else m
+        for m in report
+    ]
+    again = decide(
+        Report(tuple(changed), report.facts), GatePolicy(), fingerprint=decision.fingerprint
+    )
+    assert failing(again) == (set() if passes else {"dcr_share"})
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "passes"),
+    [(-0.3, 0.49, True), (-0.3, 0.51, False), (0.24, 0.28, True), (0.26, 0.28, False)],
+)
+def test_a_certain_pair_loss_is_refused_at_half_the_threshold(fresh, low, high, passes):
+    report, decision = fresh
+    changed = [
+        replace(m, value=(low + high) / 2, low=low, high=high) if m.name == "pair_loss" else m
+        for m in report
+    ]
+    again = decide(
+        Report(tuple(changed), report.facts), GatePolicy(), fingerprint=decision.fingerprint
+    )
+    assert failing(again) == (set() if passes else {"pair_loss"})
+
+
 def test_a_crashed_check_refuses(fresh):
     def crash(evidence: Evidence) -> list[Measurement]:
         raise ValueError("SECRET")
