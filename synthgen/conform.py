@@ -23,6 +23,10 @@ from synthgen.table import RealTable, from_arrow
 
 MAX_EXACT = 2**53  # from here on a float64 may stand for several whole numbers
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+FREE_TEXT = (
+    "free text is neither modelled nor copied; drop it from the file, "
+    'declare what replaces it (pii = "name"), or make it kind = "categorical"'
+)
 _WHOLE = r"^[+-]?\d+$"
 _ISO = r"^\d{4}-?\d\d-?\d\d([T ]\d\d(:?\d\d(:?\d\d([.,]\d+)?)?)? ?(Z|[+-]\d\d(:?\d\d)?)?)?$"
 _OFFSET = r"[T ]\d\d.*(Z|[+-]\d\d(:?\d\d)?)$"
@@ -67,15 +71,13 @@ def violations(batches: Iterable[pa.RecordBatch], schema: TableSchema) -> list[V
 
 
 def refuse_unmodelled(schema: TableSchema) -> None:
-    """Raise SchemaError listing every column of free text that nothing is declared to replace."""
-    texts = [c.name for c in schema.columns if c.kind == "text" and c.pii is None]
+    """Raise SchemaError listing every column of free text that nothing is declared to replace.
+
+    An inferred column says why it was taken for text (counts, no cell).
+    """
+    texts = [c for c in schema.columns if c.kind == "text" and c.pii is None]
     if texts:
-        lines = [
-            f"column '{name}': free text is neither modelled nor copied; drop it from the file, "
-            'declare what replaces it (pii = "name"), or make it kind = "categorical"'
-            for name in texts
-        ]
-        raise SchemaError("\n".join(lines))
+        raise SchemaError("\n".join(f"column '{c.name}': {c.reason or FREE_TEXT}" for c in texts))
 
 
 @dataclass

@@ -28,6 +28,7 @@ from synthgen.checks.gate import Decision
 from synthgen.errors import ConfigError, GateRefused, SynthgenError, TargetExists
 from synthgen.files import sha256, staged
 from synthgen.schema import Column, TableSchema
+from synthgen.sources import local_path
 from synthgen.table import SyntheticTable, fingerprint, write_table
 
 PRIVACY_STATEMENT = (
@@ -114,7 +115,7 @@ def export(
     decision : Decision
         The gate's, for exactly these rows.
     target : str or Path
-        A file ending in ``.csv`` or ``.parquet``; its folder exists.
+        A file ending in ``.csv`` or ``.parquet``, or its ``file://`` URI; its folder exists.
     manifest : mapping
         Further facts for the manifest: strings and numbers, never a cell.
     overwrite : bool
@@ -202,16 +203,18 @@ def _refuse_violations(measurements: Sequence[Measurement], allowed: int) -> Non
 
 
 def check_target(target: str | Path, *, overwrite: bool) -> Path:
-    """Return `target` as a path that may be written to.
+    """Return `target`, a path or ``file://`` URI, as an absolute path that may be written to.
 
     Raises
     ------
+    DataError
+        If its scheme is another one.
     ConfigError
         If its ending names no format, it is a folder, or its folder is missing or read-only.
     TargetExists
         If it (or its manifest) is there and `overwrite` is False.
     """
-    path = Path(target)
+    path = local_path(str(target)).absolute()
     if path.suffix.lower() not in _WRITERS:
         raise ConfigError(f"target {path}: the name must end in {' or '.join(_WRITERS)}")
     return check_place(path, overwrite=overwrite)

@@ -50,6 +50,9 @@ _ADVICE = (
     '(pii = "name", "email", "phone", "address" or "sequence"), or make it kind = "categorical".'
 )
 
+#: Begins what a reason warns of.
+NOTE = " Note: "
+
 _EMAIL = r"^[^@\s]+@[^@\s]+\.[A-Za-z]{2,}$"
 _PHONE = r"^(\+\d|\(\d|\d+[ ./()-]+\d)[\d ./()x-]{5,20}$"
 _SEQUENCES = (
@@ -583,7 +586,7 @@ def _text(levels: _Levels, rows: int) -> Column:
 
 def _text_or_categories(levels: _Levels, note: str) -> Column:
     n, share = len(levels.texts), _percent(len(levels.texts), levels.n_present)
-    note = f" Note: {note}." if note else ""
+    note = f"{NOTE}{note}." if note else ""
     if _many(levels):
         lengths = pc.binary_length(levels.head(10_000).texts).to_numpy(zero_copy_only=False)
         reason = (

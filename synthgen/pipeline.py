@@ -22,13 +22,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synthgen.config import RunConfig
-from synthgen.errors import ConfigError, DataError, GateRefused, StageError, SynthgenError, boundary
+from synthgen.errors import (
+    ConfigError,
+    DataError,
+    GateRefused,
+    StageError,
+    SynthgenError,
+    Violation,
+    boundary,
+)
 from synthgen.export import Manifest, check_place, check_space, check_target
 from synthgen.export import export as write_export
 from synthgen.files import reserve, sha256, staged
 from synthgen.rng import derive, fresh_seed
 from synthgen.run_folder import Listener, Receipt, RunFolder, listening, now, tell
 from synthgen.schema import TableSchema
+from synthgen.sources import local_path
 from synthgen.table import RealTable, SyntheticTable, fingerprint, read_frame, split
 
 if TYPE_CHECKING:
@@ -38,6 +47,8 @@ if TYPE_CHECKING:
 
 #: Fewer rows cannot be split, learnt and judged.
 MIN_ROWS = 50
+#: From here on squares, and with them means and spreads, come near the end of float64.
+MAX_MAGNITUDE = 1e100
 
 
 @dataclass(frozen=True)
@@ -89,7 +100,14 @@ def reserved(config: RunConfig) -> Iterator[None]:
         raise ConfigError("no input: give --data, or 'data' in the configuration")
     if not config.to:
         raise ConfigError("no target: give --to, or 'to' in the configuration")
-    path = check_target(Path(config.to).absolute(), overwrite=config.overwrite)
+    path = check_target(config.to, overwrite=config.overwrite)
+    data = local_path(config.data)
+    if path.exists() and data.exists() and path.samefile(data):
+        raise ConfigError(f"target {path} is the input itself; name another file")
+    if config.device == "cuda":  # say now that there is none, not after the data were read
+        from synthgen.synthesizer import pick_device
+
+        pick_device(config.device)
     with reserve(path):
         yield
 
@@ -97,9 +115,9 @@ def reserved(config: RunConfig) -> Iterator[None]:
 def prepare(config: RunConfig, run_dir: str | Path | None = None) -> RunFolder:
     """Make the run folder for `config`, with absolute paths and a seed."""
     paths = {
-        key: str(Path(value).absolute())
+        key: str(local_path(value).absolute())
         for key in ("data", "schema_path", "to")
-        if (value := getattr(config, key)) and "://" not in value
+        if (value := getattr(config, key))
     }
     seed = fresh_seed() if config.seed is None else config.seed
     return RunFolder.create(new_run_dir(run_dir), config.model_copy(update={**paths, "seed": seed}))
@@ -276,21 +294,21 @@ def export(
         config, decision = folder.config, folder.decision
         if not decision.passed:
             raise GateRefused(refusal(decision))
-        target = Path(config.to if to is None else to).absolute()
         manifest = write_export(
             synthetic_table(folder),
             decision,
-            target,
+            config.to if to is None else to,
             manifest=provenance(folder),
             overwrite=config.overwrite if overwrite is None else overwrite,
         )
         folder.write(folder.manifest_path, manifest.to_json())
+        target = local_path(config.to if to is None else str(to)).with_name(manifest.file)
         return Receipt("export", str(target), manifest.sha256, manifest.rows)
 
 
 def export_to(folder: RunFolder, to: str | Path, *, overwrite: bool = False) -> Manifest:
     """Export an earlier run to another target, by the decision that it has."""
-    with folder.held(), reserve(check_target(Path(to).absolute(), overwrite=overwrite)):
+    with folder.held(), reserve(check_target(to, overwrite=overwrite)):
         export(folder, to=to, overwrite=overwrite)
     return folder.manifest
 
@@ -325,6 +343,7 @@ def read_input(config: RunConfig) -> tuple[RealTable, bool]:
 def _refuse_unlearnable(table: RealTable) -> None:
     if len(table) < MIN_ROWS:
         raise DataError(f"the input has {len(table)} rows; at least {MIN_ROWS} are needed")
+    _refuse_huge(table)
     if not table.schema.modelled:
         raise DataError("no column is left to learn: all of them are ids, PII or free text")
     target = table.schema.target
@@ -335,9 +354,26 @@ def _refuse_unlearnable(table: RealTable) -> None:
         )
 
 
+def _refuse_huge(table: RealTable) -> None:
+    sizes = {c.name: table.data[c.name].abs() for c in table.schema.modelled if c.kind == "numeric"}
+    rule = f"rows are {MAX_MAGNITUDE:g} or more in size, too large to compute with"
+    found = [
+        Violation(name, rule, int(count), len(table), "correct them or take their logarithm")
+        for name, values in sizes.items()
+        if (count := (values >= MAX_MAGNITUDE).sum())
+    ]
+    if found:
+        raise DataError("numbers that cannot be learnt:", found)
+
+
 def _notes(table: RealTable, config: RunConfig, *, inferred: bool) -> Iterator[str]:
+    from synthgen.infer import NOTE
+
     if inferred:
         yield "no schema was given: one was inferred and written to schema.toml; read its comments"
+        for column in table.schema.modelled:
+            if NOTE in column.reason:
+                yield f"column '{column.name}' is {column.kind}: {column.reason.split(NOTE)[1]}"
     smallest = min(round(len(table) * config.split.holdout), config.rows)
     if smallest < config.gate.min_privacy_rows:
         yield (

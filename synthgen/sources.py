@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.csv as pa_csv
@@ -96,7 +97,7 @@ def open_source(uri: str, schema: TableSchema | None = None) -> Source:
     DataError
         Nothing there, nothing in it, or a header that cannot name columns.
     """
-    path = _local_path(uri)
+    path = local_path(uri)
     if not path.exists():
         raise DataError(f"{uri}: there is no such file or directory")
     if path.is_dir():
@@ -112,12 +113,17 @@ def open_source(uri: str, schema: TableSchema | None = None) -> Source:
     return _open_csv(uri, path, schema)
 
 
-def _local_path(uri: str) -> Path:
+def local_path(uri: str) -> Path:
+    """Return the path that a path or ``file://`` URI names; DataError for every other scheme.
+
+    >>> local_path("file:///data/new%20patients.csv").as_posix()
+    '/data/new patients.csv'
+    """
     scheme, separator, rest = uri.partition("://")
     if not separator:
         return Path(uri)
     if scheme == "file":
-        return Path(rest)
+        return Path(unquote(rest.removeprefix("localhost")))
     raise DataError(f"scheme '{scheme}://' is unknown; use a path or file://")
 
 
@@ -134,7 +140,8 @@ def _check_names(uri: str, names: Sequence[str]) -> None:
     problems = []
     empty = [str(i) for i, name in enumerate(names, 1) if not name]
     if empty:
-        problems.append(f"{len(empty)} columns have no name: number {', '.join(empty)}")
+        index = " (written with an index? drop the first column)" if empty == ["1"] else ""
+        problems.append(f"{len(empty)} columns have no name: number {', '.join(empty)}{index}")
     repeated = sorted({n for n in names if n and names.count(n) > 1})
     problems += [f"column '{n}' appears {names.count(n)} times in the header" for n in repeated]
     if problems:

@@ -91,7 +91,22 @@ REFUSED = {
     "free text": (
         b"age,note\n" + b"".join(f"{i},{CANARY} fell ill {i}\n".encode() for i in range(50)),
         None,
-        "column 'note': free text is neither modelled nor copied",
+        "column 'note': Free text: 50 values (100 %) are distinct",
+    ),
+    "free text by declaration": (
+        rows(header="age,sex"),
+        SCHEMA.replace("categorical", "text").replace('categories = ["f", "m"]', ""),
+        "column 'sex': free text is neither modelled nor copied; drop it",
+    ),
+    "inf among numbers without a schema": (
+        b"x\n" + b"".join(b"%d.5\n" % i for i in range(50)) + b"inf\n",
+        None,
+        "1 of 51 distinct values are no numbers",
+    ),
+    "index of pandas": (
+        b",age\n0,30\n1,31\n",
+        None,
+        "1 columns have no name: number 1 (written with an index? drop the first column)",
     ),
 }  # fmt: skip
 
@@ -138,7 +153,7 @@ def test_odd_but_good_tables_are_read_whole(case: str, tmp_path: Path) -> None:
 def test_a_million_levels_are_refused_in_time(tmp_path: Path) -> None:
     lines = (f"{'zyxw'[i % 4]}{i * 7919 % 1_000_003} {'ab'[i % 2]},1\n" for i in range(100_000))
     (tmp_path / "t.csv").write_text("level,y\n" + "".join(lines))
-    with pytest.raises(SchemaError, match="column 'level': free text"):
+    with pytest.raises(SchemaError, match="column 'level': Free text: 100,000 values"):
         run(tmp_path / "t.csv")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 
 from synthgen import demo, pipeline
 from synthgen.checks.expectations import check_file
@@ -230,6 +231,43 @@ def test_used_run_folder(tiny_config: Configure, tmp_path: Path) -> None:
 def test_missing_settings(tmp_path: Path) -> None:
     refused(RunConfig(to=str(tmp_path / "a.csv")), tmp_path, ConfigError, "no input")
     refused(RunConfig(data="a.csv"), tmp_path, ConfigError, "no target")
+
+
+def test_the_input_itself_is_no_target(tiny_config: Configure, tmp_path: Path) -> None:
+    data = tmp_path / "good.csv"
+    data.write_text(CELLS)
+    config = tiny_config(data, data=str(data), overwrite=True)
+    refused(config, tmp_path, ConfigError, "is the input itself")
+    assert data.read_text() == CELLS
+
+
+def test_a_target_may_be_a_file_uri(tiny_config: Configure, tmp_path: Path) -> None:
+    config = tiny_config(tmp_path / "a.csv")
+    uri = config.model_copy(update={"to": f"file://{tmp_path}/a%20b.csv"})
+    folder = pipeline.prepare(uri, tmp_path / "run")
+    assert folder.config.to == f"{tmp_path}/a b.csv"
+    elsewhere = config.model_copy(update={"to": "s3://b/a.csv"})
+    refused(elsewhere, tmp_path, DataError, "s3://")
+
+
+def test_a_device_that_is_not_there_is_said_first(tiny_config: Configure, tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    refused(tiny_config(tmp_path / "a.csv", device="cuda"), tmp_path, ConfigError, "cuda")
+
+
+def test_numbers_too_large_to_compute_with(tiny_config: Configure, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(CELLS + "1e308,a\n-1e308,b\n")
+    config = RunConfig(data=str(tmp_path / "t.csv"), to=str(tmp_path / "a.csv"))
+    refused(config, tmp_path, DataError, "column 'age': 2 of 202 rows are 1e.100 or more in size")
+
+
+def test_a_plan_says_what_mixed_types_became(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(CELLS + "c@nary,a\n")
+    said = pipeline.plan(RunConfig(data=str(tmp_path / "t.csv"), to=str(tmp_path / "a.csv")))[
+        "notes"
+    ]
+    assert "column 'age' is categorical: 1 of 41 distinct values are no numbers." in said
 
 
 CELLS = "age,name\n" + "".join(f"{30 + i % 40},n{i % 7}\n" for i in range(200))
