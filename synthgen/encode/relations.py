@@ -83,6 +83,39 @@ class Sum(_Dropped):
 
 
 @dataclass(frozen=True)
+class Difference(_Dropped):
+    """``derived = total - other``: the larger part of a sum whose values are missing together.
+
+    The total and the smaller part are learnt, because both of their tails are then right; learnt
+    parts would have to be large on the same row for a large total.
+
+    Attributes
+    ----------
+    minimum : float or None
+        The schema's bound of `derived`; where it would lie below, the total is raised.
+    """
+
+    derived: str
+    total: str
+    other: str
+    decimals: int | None
+    minimum: float | None
+
+    def restore(self, frame: pd.DataFrame) -> None:
+        """Subtract; keep the relation where the rest would be too small."""
+        rest = frame[self.total] - frame[self.other]
+        if self.minimum is not None:
+            low = rest < self.minimum
+            rest = rest.clip(lower=self.minimum)
+            frame[self.total] = frame[self.total].where(~low, rest + frame[self.other])
+        frame[self.derived] = rest if self.decimals is None else rest.round(self.decimals)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the names."""
+        return {"type": "difference", **dataclasses.asdict(self)}
+
+
+@dataclass(frozen=True)
 class Scaled(_Dropped):
     """``derived = source * factor``, rounded to `decimals`; missing together."""
 
@@ -149,18 +182,19 @@ class Gap:
 
     def reduce(self, frame: pd.DataFrame, columns: list[Column]) -> None:
         """Replace the later datetime by the gap in units, a number."""
-        gap = dt.to_microseconds(frame[self.derived]) - dt.to_microseconds(frame[self.earlier])
-        frame[self.derived] = np.floor(gap / self.unit)
+        gap = dt.to_microseconds(frame[self.derived]) - self._start(frame)
+        frame[self.derived] = np.round(gap / self.unit)
         place = [c.name for c in columns].index(self.derived)
         columns[place] = gap_column(self.derived)
 
     def restore(self, frame: pd.DataFrame) -> None:
         """Add the gap to the earlier datetime."""
-        start = dt.to_microseconds(frame[self.earlier])
-        micros = start + np.maximum(frame[self.derived].to_numpy(), 0) * self.unit
-        # Whole units, as the derived column has them.
-        micros = np.floor(micros / self.unit) * self.unit
-        frame[self.derived] = dt.as_datetimes(micros, self.timezone)
+        gap = np.maximum(frame[self.derived].to_numpy(), 0) * self.unit
+        frame[self.derived] = dt.as_datetimes(self._start(frame) + gap, self.timezone)
+
+    def _start(self, frame: pd.DataFrame) -> Floats:
+        """Return the first whole unit that does not lie before the earlier datetime."""
+        return np.ceil(dt.to_microseconds(frame[self.earlier]) / self.unit) * self.unit
 
     def to_json(self) -> dict[str, Any]:
         """Return names and unit."""
@@ -174,7 +208,10 @@ def gap_column(name: str) -> Column:
 
 def from_json(state: State) -> Relation:
     """Rebuild what `to_json` wrote."""
-    kinds: Mapping[str, Any] = {"sum": Sum, "scaled": Scaled, "lookup": Lookup, "gap": Gap}
+    kinds: Mapping[str, Any] = {
+        "sum": Sum,
+        "difference": Difference,
+        "scaled": Scaled, "lookup": Lookup, "gap": Gap}
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in state.items() if k != "type"}
     relation: Relation = kinds[state["type"]](**values)
     return relation
@@ -259,7 +296,11 @@ def _factors(frame: pd.DataFrame, columns: list[Column], min_rows: int) -> list[
             if (np.isnan(x) != np.isnan(y)).any():
                 continue
             factor = _factor(x, y, 0.5 * 10.0**-decimals)
-            if factor is not None:
+            # A value half-way is rounded up by one program and to even by another.
+            exact = factor is not None and np.array_equal(
+                (x * factor).round(decimals), y, equal_nan=True
+            )
+            if factor is not None and exact:
                 found.append(Scaled(derived, source, factor, decimals))
                 taken |= {derived, source}
                 break
@@ -298,20 +339,44 @@ def _sums(frame: pd.DataFrame, columns: list[Column], min_rows: int) -> list[Rel
     taken: set[str] = set()
     for i in range(len(names)):
         for j in range(i + 1, len(names)):
-            near = np.isclose(probe, probe[i] + probe[j], rtol=1e-9, atol=1e-9).all(axis=1)
+            # Only a sieve: `_is_sum` decides.
+            added = probe[i] + probe[j]
+            near = np.isclose(probe, added, rtol=1e-9, atol=1e-9).all(axis=1)
             for t in np.flatnonzero(near):
                 trio = {names[i], names[j], names[t]}
-                if len(trio) == 3 and not trio & taken and _is_sum(table[t], table[i], table[j]):
-                    found.append(Sum(names[t], names[i], names[j], by_name[names[t]].decimals))
+                if len(trio) < 3 or trio & taken:
+                    continue
+                if _is_sum(table[t], table[i], table[j], by_name[names[t]].decimals):
+                    found.append(_sum(values, by_name, names[t], names[i], names[j]))
                     taken |= trio
     return found
 
 
-def _is_sum(total: Floats, left: Floats, right: Floats) -> bool:
+def _sum(
+    values: dict[str, Floats], by_name: dict[str, Column], total: str, left: str, right: str
+) -> Relation:
+    """Return the larger part as derived, or the total where the three are not missing together."""
+    missing = [np.isnan(values[name]) for name in (total, left, right)]
+    small, large = sorted((left, right), key=lambda name: float(np.nanmean(np.abs(values[name]))))
+    if not all(np.array_equal(missing[0], m) for m in missing):
+        return Sum(total, left, right, by_name[total].decimals)
+    column = by_name[large]
+    minimum = None if column.minimum is None else float(column.minimum)
+    return Difference(large, total, small, column.decimals, minimum)
+
+
+def _is_sum(total: Floats, left: Floats, right: Floats, decimals: int | None) -> bool:
+    """Whether `total` is the sum on every row: exactly, or without decimals but for float noise.
+
+    The noise is measured by the part that varies less, else any small part of a large total fits.
+    """
     added = left + right
+    if decimals is not None:
+        return np.array_equal(added.round(decimals), total, equal_nan=True)
     if (np.isnan(added) != np.isnan(total)).any():
         return False
-    return bool(np.allclose(added, total, rtol=1e-9, atol=1e-9, equal_nan=True))
+    slack = 1e-6 * min(np.nanstd(left), np.nanstd(right))
+    return bool((np.nan_to_num(np.abs(added - total)) <= slack).all())
 
 
 def _lookups(frame: pd.DataFrame, columns: list[Column], min_rows: int) -> list[Relation]:
@@ -351,7 +416,8 @@ def _lookup(frame: pd.DataFrame, source: str, target: str, common: pd.Index[Any]
     pairs = frame.loc[rows, [source, target]].drop_duplicates()
     if len(pairs) != len(common) or pairs[source].duplicated().any():
         return None
-    most = frame[target].mode(dropna=False).iloc[0]
+    # Not `mode`, which cannot compare a missing boolean.
+    most = frame[target].value_counts(dropna=False).index[0]
     levels = [None if pd.isna(v) else str(v) for v in pairs[source]]
     values = [_plain(v) for v in [*pairs[target], most]]
     return Lookup(target, source, (*levels, RARE), tuple(values))

@@ -84,6 +84,27 @@ def test_a_sum_that_is_there_where_a_part_is_missing_is_none() -> None:
     assert search(frame, *columns) == ()
 
 
+def test_small_independent_numbers_are_no_sum() -> None:
+    frame = pd.DataFrame(RNG.uniform(0, 1e-10, (N, 3)), columns=list("abc"))
+    assert search(frame, *(number(c, None) for c in "abc")) == ()
+
+
+def test_a_small_part_of_a_large_number_is_no_sum_by_tolerance() -> None:
+    a = RNG.integers(10**14, 2 * 10**14, N).astype(float)
+    b, c = a + 100 * RNG.integers(0, 5, N), RNG.integers(0, 5, N).astype(float)
+    frame = pd.DataFrame({"a": a, "b": b, "c": c})
+    assert search(frame, *(number(n, None) for n in "abc")) == ()
+
+
+def test_a_sum_of_floats_as_they_come_is_found() -> None:
+    a, b = RNG.normal(0, 1, (2, N))
+    frame = pd.DataFrame({"a": a, "b": b, "t": a + b})
+    columns = [number(n, None) for n in "abt"]
+    (found,) = search(frame, *columns)
+    back = restored((found,), frame, *columns)
+    np.testing.assert_allclose(back, frame, rtol=0, atol=1e-12)
+
+
 # --- factors
 
 
@@ -114,6 +135,16 @@ def test_one_row_breaks_a_factor() -> None:
     assert search(frame, number("y"), number("x")) == ()
 
 
+@pytest.mark.parametrize("shift", [0, 0.5])
+def test_halves_are_restored_exactly_or_not_at_all(shift: float) -> None:
+    # 1 / 2 is 0 or 1, 3 / 2 is 1 or 2, and numpy rounds both to even.
+    x = RNG.integers(0, 1_000, N).astype(float)
+    frame = pd.DataFrame({"x": x, "y": np.floor(x / 2 + shift)})
+    columns = number("x"), number("y")
+    found = search(frame, *columns)
+    pd.testing.assert_frame_equal(restored(found, frame, *columns), frame)
+
+
 # --- dates
 
 
@@ -137,6 +168,18 @@ def test_a_gap_is_found_and_exact(zone: str | None) -> None:
     assert [c.kind for c in kept] == ["numeric", "datetime"]
     assert left["end"].between(0, 19).all()
     pd.testing.assert_frame_equal(restored(found, frame, *columns), frame)
+
+
+def test_a_day_after_a_minute_is_exact() -> None:
+    start = pd.Timestamp("2024-01-01") + pd.to_timedelta(RNG.integers(0, 525_600, N), unit="min")
+    end = start.normalize() + pd.to_timedelta(RNG.integers(1, 10, N), unit="D")
+    frame = pd.DataFrame({"start": start, "end": end}).astype("datetime64[us]")
+    columns = date("start", resolution="minute"), date("end", resolution="day")
+    found = search(frame, *columns)
+    assert [r.derived for r in found] == ["end"]
+    back = restored(found, frame, *columns)
+    assert (back["end"] >= back["start"]).all()
+    pd.testing.assert_frame_equal(back, frame)
 
 
 def test_missing_ends_stay_missing() -> None:
@@ -198,6 +241,17 @@ def test_a_missing_level_decides_too() -> None:
     found = search(frame, *columns)
     assert [type(r) for r in found] == [Lookup]
     pd.testing.assert_frame_equal(restored(found, frame, *columns), frame)
+
+
+def test_a_level_can_decide_a_missing_boolean() -> None:
+    level = pd.Series(RNG.choice(list("abc"), N), dtype="str")
+    decided = level.map({"a": True, "b": False, "c": None}).astype("boolean")
+    frame = pd.DataFrame({"k": level, "t": decided})
+    columns = text("k"), Column(name="t", kind="boolean", nullable=True)
+    found = search(frame, *columns)
+    assert [r.derived for r in found] == ["t"]
+    back = restored(found, frame, *columns).astype({"t": "boolean"})
+    pd.testing.assert_frame_equal(back, frame)
 
 
 def test_one_row_breaks_a_lookup() -> None:
