@@ -126,7 +126,8 @@ class Scaled(_Dropped):
 
     def restore(self, frame: pd.DataFrame) -> None:
         """Multiply and round."""
-        frame[self.derived] = (frame[self.source] * self.factor).round(self.decimals)
+        x = frame[self.source].to_numpy(np.float64)
+        frame[self.derived] = _times(x, self.factor).round(self.decimals)
 
     def to_json(self) -> dict[str, Any]:
         """Return names and factor."""
@@ -211,7 +212,10 @@ def from_json(state: State) -> Relation:
     kinds: Mapping[str, Any] = {
         "sum": Sum,
         "difference": Difference,
-        "scaled": Scaled, "lookup": Lookup, "gap": Gap}
+        "scaled": Scaled,
+        "lookup": Lookup,
+        "gap": Gap,
+    }
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in state.items() if k != "type"}
     relation: Relation = kinds[state["type"]](**values)
     return relation
@@ -296,15 +300,20 @@ def _factors(frame: pd.DataFrame, columns: list[Column], min_rows: int) -> list[
             if (np.isnan(x) != np.isnan(y)).any():
                 continue
             factor = _factor(x, y, 0.5 * 10.0**-decimals)
+            if factor is None:
+                continue
             # A value half-way is rounded up by one program and to even by another.
-            exact = factor is not None and np.array_equal(
-                (x * factor).round(decimals), y, equal_nan=True
-            )
-            if factor is not None and exact:
+            if np.array_equal(_times(x, factor).round(decimals), y, equal_nan=True):
                 found.append(Scaled(derived, source, factor, decimals))
                 taken |= {derived, source}
                 break
     return found
+
+
+def _times(x: Floats, factor: float) -> Floats:
+    """Multiply, or divide by a whole number: 36 / 1440 is not 36 * (1 / 1440), and half-way."""
+    divisor = round(1 / factor) if 0 < abs(factor) < 1 else 0
+    return x / divisor if divisor and 1 / divisor == factor else x * factor
 
 
 def _factor(x: Floats, y: Floats, slack: float) -> float | None:
@@ -375,7 +384,7 @@ def _is_sum(total: Floats, left: Floats, right: Floats, decimals: int | None) ->
         return np.array_equal(added.round(decimals), total, equal_nan=True)
     if (np.isnan(added) != np.isnan(total)).any():
         return False
-    slack = 1e-6 * min(np.nanstd(left), np.nanstd(right))
+    slack = 1e-9 * min(np.nanmax(v) - np.nanmin(v) for v in (left, right))
     return bool((np.nan_to_num(np.abs(added - total)) <= slack).all())
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from synthgen.encode.relations import (
     MIN_PROOF,
+    Difference,
     Gap,
     Lookup,
     Relation,
@@ -66,10 +67,21 @@ def sums(missing: int = 0) -> tuple[pd.DataFrame, tuple[Column, ...]]:
 def test_a_sum_is_found_and_exact(missing: int) -> None:
     frame, columns = sums(missing)
     found = search(frame, *columns)
-    assert found == (Sum("total", "a", "b", 2),)
+    # Where the three are missing together, the total and the smaller part are learnt.
+    small, large = ("a", "b") if frame["a"].mean() < frame["b"].mean() else ("b", "a")
+    rest = Difference(large, "total", small, 2, None)
+    assert found == ((Sum("total", "a", "b", 2),) if missing else (rest,))
     left, kept = reduce(found, frame, columns)
-    assert [c.name for c in kept] == list(left) == ["a", "b"]
+    learnt = {"a", "b"} if missing else {"total", small}
+    assert {c.name for c in kept} == set(left) == learnt
     pd.testing.assert_frame_equal(restored(found, frame, *columns), frame)
+
+
+def test_a_rest_below_its_minimum_raises_the_total() -> None:
+    frame = pd.DataFrame({"total": [5.0, 2.0], "basement": [1.0, 3.0]})
+    Difference("above", "total", "basement", 0, minimum=1.0).restore(frame)
+    assert frame["above"].tolist() == [4, 1]
+    assert frame["total"].tolist() == [5, 4]
 
 
 def test_one_row_breaks_a_sum() -> None:
