@@ -9,7 +9,9 @@ Condition(column='age', operator='>=', values=('30',))
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -25,7 +27,8 @@ _COMPARE = re.compile(
     r"^(?P<name>[^<>=!]+?)\s*(?P<op><=|>=|!=|==|=|<|>)\s*(?P<value>.*)$", re.DOTALL
 )
 _ITEM = re.compile(r"""\s*(?:'((?:[^']|'')*)'|"([^"]*)"|([^,'"]+))\s*(?:,|$)""")
-MAX_LENGTH = 10_000
+#: Reading takes time with the square of the length.
+MAX_LENGTH = 1_000
 
 
 @dataclass(frozen=True)
@@ -164,15 +167,40 @@ def read_value(text: str, column: Column) -> Any:
                 text.lower()
             ]
         if column.kind == "datetime":
-            stamp = pd.Timestamp(text)
-            if column.timezone and stamp.tz is None:
-                stamp = stamp.tz_localize(column.timezone)
-            return stamp
-    except (ValueError, KeyError):
+            return _moment(text, column)
+    except (ValueError, KeyError, OverflowError):
         raise ConfigError(
             f"column '{column.name}': the condition's value is no {column.kind}"
         ) from None
     return text
+
+
+def _moment(text: str, column: Column) -> pd.Timestamp:
+    """Return an ISO 8601 date or time; ValueError for any other text, NaT and "now" among them."""
+    stamp = pd.Timestamp(datetime.fromisoformat(text.strip()))
+    if column.timezone is None:
+        if stamp.tz is not None:
+            raise ValueError("the column has no time zone")
+        return stamp
+    if stamp.tz is None:
+        return stamp.tz_localize(column.timezone, ambiguous=True, nonexistent="shift_forward")
+    return stamp.tz_convert(column.timezone)
+
+
+def common_bounds(conditions: Sequence[Condition], column: Column) -> tuple[Any, Any]:
+    """Return the inclusive bounds that all of one column's conditions set together.
+
+    Raises
+    ------
+    ConfigError
+        If nothing lies between them.
+    """
+    bounds = [c.bounds(column) for c in conditions]
+    low = max((a for a, _ in bounds if a is not None), default=None)
+    high = min((b for _, b in bounds if b is not None), default=None)
+    if low is not None and high is not None and low > high:
+        raise ConfigError(f"column '{column.name}': the conditions exclude each other")
+    return low, high
 
 
 def one_step(value: Any, column: Column, *, up: bool) -> Any:

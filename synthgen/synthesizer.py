@@ -28,7 +28,7 @@ from synthgen.encode.relations import Lookup
 from synthgen.encode.table import TableEncoder
 from synthgen.errors import BundleError, ConfigError, DataError, SchemaError
 from synthgen.gan.nets import Generator
-from synthgen.gan.sample import BLOCK, Restriction, draw_block
+from synthgen.gan.sample import BLOCK, Restriction, Tails, draw_block
 from synthgen.gan.train import Log, fit, plan
 from synthgen.replace import regenerate
 from synthgen.rng import stream
@@ -44,6 +44,8 @@ MIN_ROWS = 20
 BLOCKS_A_BATCH = 64
 #: Rows drawn for one that satisfies conditions on computed columns, before giving up.
 MAX_REJECTION = 500
+#: Rows drawn without a single one that satisfies them, before giving up.
+MAX_MISSES = 100_000
 
 
 def pick_device(name: str) -> torch.device:
@@ -159,22 +161,29 @@ class Synthesizer:
         if n < 1:
             raise ConfigError("the number of rows must be at least 1")
         conditions = [cond.parse(text, self.schema) for text in where]
+        for name in {c.column for c in conditions}:
+            asked = [c for c in conditions if c.column == name]
+            cond.common_bounds(asked, self.schema.column(name))
         restriction = self._restriction(conditions)
+        tails = Tails(self.encoder.layout, seed)
         done = tried = 0
         while done < n:
-            frame = self._draw(tried, n - done, seed, restriction)
+            frame = self._draw(tried, n - done, seed, restriction, tails)
             tried += len(frame)
             frame = self._satisfying(frame, conditions).iloc[: n - done]
-            if tried >= MAX_REJECTION * max(done + len(frame), BLOCK):
+            hits = done + len(frame)
+            if tried >= (MAX_REJECTION * max(hits, BLOCK) if hits else MAX_MISSES):
                 raise DataError(
-                    f"only {done + len(frame):,} of {tried:,} drawn rows satisfy the conditions "
+                    f"only {hits:,} of {tried:,} drawn rows satisfy the conditions "
                     "together; relax one of them"
                 )
             if len(frame):
                 yield self._complete(frame, done, seed)
             done += len(frame)
 
-    def _draw(self, start: int, wanted: int, seed: int, restriction: Restriction) -> pd.DataFrame:
+    def _draw(
+        self, start: int, wanted: int, seed: int, restriction: Restriction, tails: Tails
+    ) -> pd.DataFrame:
         """Draw whole blocks from row `start`, a multiple of BLOCK, on: the modelled columns."""
         first = start // BLOCK
         last = first + min(BLOCKS_A_BATCH, -(-wanted // BLOCK))
@@ -189,6 +198,7 @@ class Synthesizer:
                 restriction=restriction,
                 steps=steps,
             )
+            tails.spread(block)
             rng = stream(seed, "decode", number)
             frames.append(self.encoder.inverse_transform(block, rng))
         return pd.concat(frames, ignore_index=True)
@@ -319,19 +329,21 @@ class Synthesizer:
             if not all(bool(torch.isfinite(t).all()) for t in state.values()):
                 raise BundleError(f"bundle {folder}: weights are not finite")
             generator.load_state_dict(state)
+            facts = {**index["facts"], "rows": int(index["facts"]["rows"])}
         except (SchemaError, ConfigError) as error:
             raise BundleError(f"bundle {folder}: {error}") from None
         except (
-            KeyError,
+            ArithmeticError,
+            AttributeError,
+            LookupError,
+            RuntimeError,  # RecursionError is one
+            SafetensorError,
             TypeError,
             ValueError,
-            RuntimeError,
-            IndexError,
-            SafetensorError,
         ) as error:
             raise BundleError(f"bundle {folder} is damaged ({type(error).__name__})") from None
         generator.to(pick_device(device)).eval()
-        return cls(schema, encoder, generator, config, dict(index["facts"]))
+        return cls(schema, encoder, generator, config, facts)
 
 
 def _read_index(folder: Path) -> dict[str, Any]:
@@ -395,7 +407,8 @@ def _share(
                 holds.append(condition.holds(decided, derived))
             return np.log(np.all(holds, axis=0).astype(float)), 0.0
         assert isinstance(encoder, NumericEncoder)
-        share = np.ones_like(encoder.cells[0])
+        share = _between(encoder, *cond.common_bounds(asked, column), column)
+        share[0] = 1
         for condition in asked:
             share *= _overlap(encoder, condition, column)
         prior = np.ones_like(share) if encoder.fine_prior is None else encoder.fine_prior
@@ -409,25 +422,33 @@ def _overlap(encoder: NumericEncoder, condition: Condition, column: Column) -> n
         share = np.full_like(lower, float(condition.operator == "not null"))
         share[0] = float(condition.operator == "null")
         return share
-    unit = encoder.unit or 0.0
-    parts = [condition]
     if condition.operator in ("in", "!="):
-        parts = [Condition(condition.column, "=", (v,)) for v in condition.values]
-    share = np.zeros_like(lower)
-    for part in parts:
-        low, high = (_number(b, column) for b in part.bounds(column))
-        # Ends are widened by half a unit, so that one whole number has a width.
-        a = np.maximum(lower, -np.inf if low is None else low) - unit / 2
-        b = np.minimum(upper, np.inf if high is None else high) + unit / 2
-        width = upper - lower + unit
-        share += np.where(width > 0, (b - a) / np.where(width > 0, width, 1), (b >= a) * 1.0).clip(
-            0, 1
-        )
-    if condition.operator == "!=":
-        share = np.where(upper > lower, 1.0, 1 - share)
+        equal = [Condition(condition.column, "=", (v,)) for v in condition.values]
+        share = np.sum([_between(encoder, *c.bounds(column), column) for c in equal], axis=0)
+        if condition.operator == "!=":
+            share = np.where(upper > lower, 1.0, 1 - share)
+    else:
+        # `common_bounds` has counted its bounds.
+        share = np.ones_like(lower)
     share = share.clip(0, 1)
     share[0] = 0
     return share
+
+
+def _between(encoder: NumericEncoder, low: Any, high: Any, column: Column) -> np.ndarray:
+    """Return the share (L, F) of each cell that lies between inclusive bounds, None for no bound.
+
+    Ends are widened by half a unit, so that one whole number has a width.
+    """
+    lower, upper = encoder.cells
+    unit = encoder.unit or 0.0
+    low, high = _number(low, column), _number(high, column)
+    a = np.maximum(lower, -np.inf if low is None else low)
+    b = np.minimum(upper, np.inf if high is None else high)
+    # Halves, since the width itself may be too large a number.
+    width = upper / 2 - lower / 2 + unit / 2
+    part = (b / 2 - a / 2 + unit / 2) / np.where(width > 0, width, 1)
+    return np.asarray(np.where(width > 0, part, (b >= a) * 1.0).clip(0, 1))
 
 
 def _number(bound: Any, column: Column) -> float | None:
@@ -435,7 +456,7 @@ def _number(bound: Any, column: Column) -> float | None:
     if bound is None or column.kind != "datetime":
         return None if bound is None else float(bound)
     stamp = bound.tz_convert(column.timezone).tz_localize(None) if column.timezone else bound
-    return float((stamp - pd.Timestamp(0)) // pd.Timedelta(days=1))
+    return float((stamp - pd.Timestamp("1970-01-01")) // pd.Timedelta(days=1))
 
 
 def _mend(values: pd.Series, condition: Condition, column: Column) -> pd.Series:

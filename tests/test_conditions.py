@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthgen.conditions import MAX_LENGTH, Condition, parse
+from synthgen.conditions import MAX_LENGTH, Condition, common_bounds, parse
 from synthgen.errors import ConfigError
 from synthgen.schema import Column, TableSchema
 
@@ -83,6 +84,12 @@ def test_what_is_read(text: str, expected: tuple[str, str, tuple[str, ...]]) -> 
         ("member >= no", "has no order"),
         ("price is null", "never missing"),
         ("id = 5", "regenerated"),
+        ("day >= NaT", "no datetime"),
+        ("day >= ''", "no datetime"),
+        ("day >= now", "no datetime"),
+        ("day >= today", "no datetime"),
+        ("day >= 2024-01-01T00:00:00+02:00", "no datetime"),
+        ("day = 31/01/2024", "no datetime"),
         ("mail = a@b.c", "regenerated"),
         ("x" * (MAX_LENGTH + 1), "at most"),
     ],
@@ -186,6 +193,37 @@ def test_a_strict_bound_is_a_unit_further(text: str, low: Any, high: Any) -> Non
 def test_a_time_without_a_zone_is_in_the_columns() -> None:
     low, _ = parse("seen >= 2024-07-01T12:00:00", SCHEMA).bounds(SCHEMA.column("seen"))
     assert low == pd.Timestamp("2024-07-01T10:00:00Z")
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (["age > 3", "age <= 9", "age <= 7"], (4, 7)),
+        (["age > 3", "age != 5"], (4, None)),
+        (["age is not null"], (None, None)),
+        (["age = 3", "age >= 3"], (3, 3)),
+    ],
+)
+def test_bounds_of_several_conditions(texts: list[str], expected: tuple[Any, Any]) -> None:
+    conditions = [parse(text, SCHEMA) for text in texts]
+    assert common_bounds(conditions, SCHEMA.column("age")) == expected
+
+
+@pytest.mark.parametrize(
+    "texts", [["age > 5", "age < 6"], ["day = 2024-01-01", "day > 2024-01-01"]]
+)
+def test_conditions_that_exclude_each_other(texts: list[str]) -> None:
+    conditions = [parse(text, SCHEMA) for text in texts]
+    with pytest.raises(ConfigError, match="exclude each other"):
+        common_bounds(conditions, SCHEMA.column(conditions[0].column))
+
+
+def test_reading_is_quick() -> None:
+    started = time.process_time()
+    for length in (MAX_LENGTH - 2, 10 * MAX_LENGTH):
+        with pytest.raises(ConfigError):
+            parse("d" + " " * length + "x", SCHEMA)
+    assert time.process_time() - started < 0.2
 
 
 @settings(max_examples=200, deadline=None)

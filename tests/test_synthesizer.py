@@ -169,6 +169,13 @@ def test_what_cannot_be_is_an_error(tiny_synthesizer: Synthesizer, where: list[s
         tiny_synthesizer.sample(10, seed=0, where=where)
 
 
+def test_bounds_that_exclude_each_other_are_refused_at_once(
+    tiny_synthesizer: Synthesizer,
+) -> None:
+    with pytest.raises(ConfigError, match="column 'cost': the conditions exclude each other"):
+        tiny_synthesizer.sample(10, seed=0, where=["cost > 5", "cost < 3"])
+
+
 def test_zero_rows_are_an_error(tiny_synthesizer: Synthesizer) -> None:
     with pytest.raises(ConfigError, match="at least 1"):
         tiny_synthesizer.sample(0, seed=0)
@@ -359,6 +366,17 @@ def test_a_network_of_another_shape_is_refused(copied: Path, network: Any) -> No
     refused(copied, "damaged")
 
 
+@pytest.mark.parametrize("facts", [{}, 3, None, {"rows": "many"}])
+def test_facts_that_are_none_are_refused(copied: Path, facts: Any) -> None:
+    edit(copied, lambda index: index.update(facts=facts))
+    refused(copied, "damaged")
+
+
+def test_no_facts_are_refused(copied: Path) -> None:
+    edit(copied, lambda index: index.pop("facts"))
+    refused(copied, "damaged")
+
+
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_weights_that_are_not_finite_are_refused(copied: Path, bad: float) -> None:
     path = copied / "generator.safetensors"
@@ -375,6 +393,9 @@ def test_weights_that_are_not_finite_are_refused(copied: Path, bad: float) -> No
         ("generator.safetensors", b"\x80\x04K\x01."),
         ("encoder.json", b"{}"),
         ("encoder.json", b"\xff"),
+        ("encoder.json", b"[" * 100_000),
+        ("encoder.json", b'{"parts": [], "relations": [3]}'),
+        ("encoder.json", b'{"parts": [], "relations": []}'),
         ("schema.toml", b"format = 99"),
         ("config.toml", b"rows = 0"),
     ],
