@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from synthgen.encode.column import Codes, Floats, State
+from synthgen.encode.column import Codes, Floats, State, TailCell
 from synthgen.errors import RejectColumn
 
 #: Up to so many cells are levels of one token; more need a second one.
@@ -38,9 +38,12 @@ MAX_FINE = 32
 #: not more than so many steps between exact values away; else over a few steps.
 NEAR_BOUND_STEPS = 12
 OVERFLOW_STEPS = 4
+#: A tail ends at the schema's bound, if that is not further out than so many times its moments say.
+BOUND_REACH = 1.5
 Bounds = tuple[float | None, float | None]
 #: What a column's unit may be, in units of its last digit.
 UNIT_MULTIPLES = (1, 2, 5, 10, 20, 25, 50, 100, 250, 500, 1_000)
+MAX = float(np.finfo(np.float64).max)
 #: Rounding steps in units; each divides the next.
 ROUND_STEPS = (1, 5, 10, 50, 100, 500, 1_000, 5_000, 10_000, 50_000, 100_000)
 
@@ -141,7 +144,8 @@ class NumericEncoder:
         total = habits.sum(axis=0)
         pooled = total / total.sum() if total.sum() else np.eye(1, len(steps))[0]
         habits = (habits + 10 * pooled) / (habits.sum(axis=1, keepdims=True) + 10)
-        return replace(self, habits=habits, steps=steps)
+        # Rounded here and not when written, so that a loaded encoder decodes the same.
+        return replace(self, habits=habits.round(4), steps=steps)
 
     @property
     def n_levels(self) -> int:
@@ -183,13 +187,23 @@ class NumericEncoder:
         return place / np.where(weight > 0, weight, 1)
 
     @property
+    def tail_cells(self) -> list[TailCell]:
+        """Level, fine token and rows of the outermost cells that are no exact value."""
+        ends = {0, len(self.lower) - 1} if len(self.lower) else set()
+        return [
+            (int(self.level[c]), int(self.fine[c]), int(self.counts[c + 1]))
+            for c in sorted(ends)
+            if self.lower[c] < self.upper[c]
+        ]
+
+    @property
     def linear_cells(self) -> tuple[Floats, Floats]:
         """`cells`, where a tail, whose offset is no linear place, counts as one value."""
         lower, upper = self.cells
         for power, cell in zip(self.tails, (0, -1), strict=True):
             if power != 1:
                 place = self.level[cell], self.fine[cell]
-                lower[place] = upper[place] = (lower[place] + upper[place]) / 2
+                lower[place] = upper[place] = lower[place] / 2 + upper[place] / 2
         return lower, upper
 
     @property
@@ -207,7 +221,7 @@ class NumericEncoder:
         """
         if len(self.lower) == 0:
             return np.zeros(len(values), np.int64)
-        middle = (self.upper[:-1] + self.lower[1:]) / 2
+        middle = self.upper[:-1] / 2 + self.lower[1:] / 2
         cell = np.searchsorted(middle, values, side="left")
         exact = self.lower == self.upper
         for neighbour in (cell - 1, cell + 1):
@@ -222,9 +236,10 @@ class NumericEncoder:
             zeros = np.zeros(len(values), np.int32)
             return Codes(zeros, None, np.full(len(values), 0.5, np.float32))
         cell = self._cell_of(np.where(missing, self.lower[0], values))
-        width = self.upper[cell] - self.lower[cell]
+        # Halves, since the width itself may be too large a number.
+        half = self.upper[cell] / 2 - self.lower[cell] / 2
         with np.errstate(invalid="ignore", divide="ignore"):
-            place = np.where(width > 0, (values - self.lower[cell]) / width, 0.5)
+            place = np.where(half > 0, (values / 2 - self.lower[cell] / 2) / half, 0.5)
         first, last = cell == 0, cell == len(self.lower) - 1
         place = np.where(missing, 0.5, place).clip(0, 1)
         place[first] = 1 - (1 - place[first]) ** (1 / self.tails[0])
@@ -252,7 +267,7 @@ class NumericEncoder:
         last = (codes.coarse == self.level[-1]) & (fine == self.fine[-1])
         place[first] = 1 - (1 - place[first]) ** self.tails[0]
         place[last] = place[last] ** self.tails[1]
-        values = lower + place * (upper - lower)
+        values = np.where(lower == upper, lower, lower * (1 - place) + upper * place)
         if self.unit is not None:
             if rng is not None:
                 inside = (codes.coarse > 0) & (upper > lower)
@@ -301,7 +316,7 @@ class NumericEncoder:
             "fine": self.fine.tolist(),
             "counts": self.counts.tolist(),
             "unit": self.unit,
-            "habits": self.habits.round(4).tolist(),
+            "habits": self.habits.tolist(),
             "steps": list(self.steps),
             "tails": list(self.tails),
         }
@@ -352,11 +367,11 @@ def _cut(
     """
     n = len(known)
     if n < k:
-        # Too few rows to keep any number: one cell, the mean rounded to two digits.
+        # Too few rows to keep any number: one cell, their order of magnitude.
         if n == 0:
             return np.zeros(0), np.zeros(0), np.zeros(0)
-        mean = _coarsely(float(known.mean()), unit)
-        return np.array([mean]), np.array([mean]), np.array([float(n)])
+        place = np.array([_magnitude(known, unit, bounds)])
+        return place, place, np.array([float(n)])
     values, first, counts = np.unique(known, return_index=True, return_counts=True)
     target = max(2 * k, n // budget)
     exact = counts >= max(k, target // 2)
@@ -391,7 +406,7 @@ def _cut(
 
 def _cut_whole(known: Floats, k: int, unit: float | None) -> tuple[Floats, Floats, Floats]:
     """One interval over everything, between means of the k extremes."""
-    lo, hi = _to_unit(known[:k].mean(), unit), _to_unit(known[-k:].mean(), unit)
+    lo, hi = _to_unit(known[:k].mean(), unit, known), _to_unit(known[-k:].mean(), unit, known)
     return np.array([lo]), np.array([hi]), np.array([float(len(known))])
 
 
@@ -409,11 +424,11 @@ def _intervals(
     m = stop - start
     n_cells = max(1, m // target)
     marks = start + np.round(np.linspace(0, m, n_cells + 1)).astype(int)
-    edges = [_outer_edge(known[start : start + k], floor, unit, side=1)]
+    edges = [_outer_edge(known, slice(start, start + k), floor, unit, side=1)]
     for mark in marks[1:-1]:
         around = known[max(start, mark - k // 2) : min(stop, mark + (k + 1) // 2)]
-        edges.append(_to_unit(around.mean(), unit))
-    edges.append(_outer_edge(known[stop - k : stop], ceiling, unit, side=-1))
+        edges.append(_to_unit(around.mean(), unit, known))
+    edges.append(_outer_edge(known, slice(stop - k, stop), ceiling, unit, side=-1))
     # Equal edges (many ties) make one cell of several.
     out: list[tuple[float, float, int]] = []
     rows = np.diff(
@@ -433,11 +448,13 @@ def _intervals(
     return out
 
 
-def _outer_edge(extremes: Floats, bound: float | None, unit: float | None, *, side: int) -> float:
+def _outer_edge(
+    known: Floats, extremes: slice, bound: float | None, unit: float | None, *, side: int
+) -> float:
     """Return an interval's outer edge: beside the exact value there, or the mean of k extremes."""
     if bound is None:
-        return _to_unit(extremes.mean(), unit)
-    return bound if unit is None else _to_unit(bound + side * unit, unit)
+        return _to_unit(known[extremes].mean(), unit, known)
+    return bound if unit is None else _to_unit(bound + side * unit, unit, known)
 
 
 def _overflow(
@@ -482,18 +499,19 @@ def _shape_tails(
             distance = upper[0] - known[known <= upper[0]]
         else:
             distance = known[known > lower[-1]] - lower[-1]
-        if len(distance) < k or distance.mean() <= 0:
+        if len(distance) < k or distance.max() <= 0:
             continue
         inner = upper[0] if side == 0 else lower[-1]
         width, powers[side] = _tail(distance)
         bound = bounds[side]
-        if bound is not None and abs(bound - inner) < width:
-            width = abs(bound - inner)
-            powers[side] = max(0.1, round(width / distance.mean() - 1, 3))
+        if bound is not None:
+            # The bound is where extremes may lie; one much further out says little of these rows.
+            width = min(abs(bound - inner), BOUND_REACH * width)
+            powers[side] = max(0.1, round(width / _mean(distance) - 1, 3))
         if side == 0:
-            lower[0] = min(_to_unit(inner - width, unit), upper[0])
+            lower[0] = min(_to_unit(max(inner - width, -MAX), unit, known), upper[0])
         else:
-            upper[-1] = max(_to_unit(inner + width, unit), lower[-1])
+            upper[-1] = max(_to_unit(min(inner + width, MAX), unit, known), lower[-1])
     return lower, upper, (powers[0], powers[1])
 
 
@@ -503,15 +521,29 @@ def _tail(distance: Floats) -> tuple[float, float]:
     From ``E[d] = w / (1 + a)`` and ``E[d^2] = w^2 / (1 + 2 a)``. Uniform distances give a = 1,
     exponential ones a = 2.4 and w = 3.4 means.
     """
-    mean = distance.mean()
-    q = max(0.01, (distance**2).mean() / mean**2 - 1)
+    mean = _mean(distance)
+    q = max(0.01, float(((distance / mean) ** 2).mean()) - 1)
     power = round(float(q + np.sqrt(q * q + q)), 3)
-    return float(mean * (1 + power)), power
+    return min(mean, MAX / (1 + power)) * (1 + power), power
 
 
-def _to_unit(value: float, unit: float | None) -> float:
+def _mean(distance: Floats) -> float:
+    """Return the mean of distances above 0, of which even the sum may be too large a number."""
+    largest = float(distance.max())
+    return float((distance / largest).mean()) * largest
+
+
+def _to_unit(value: float, unit: float | None, known: Floats) -> float:
+    """Round to whole units; without a unit to six digits, of the value or of the column's spread.
+
+    The smaller of the two decides: seconds since 1970 differ in their last digits only. `known` is
+    sorted; its spread is that of its middle half.
+    """
     if unit is None:
-        return float(f"{value:.6g}")
+        n = len(known)
+        spread = known[3 * n // 4] / 2 - known[n // 4] / 2
+        size = min(abs(value), spread or abs(value))
+        return round(float(value), 5 - int(np.floor(np.log10(size)))) if size else float(value)
     return float(np.round(np.round(value / unit) * unit, _places(unit)))
 
 
@@ -520,9 +552,19 @@ def _places(unit: float) -> int:
     return next((d for d in range(16) if round(unit, d) == unit), 16)
 
 
-def _coarsely(value: float, unit: float | None) -> float:
-    rounded = float(f"{value:.2g}")
-    return rounded if unit is None else _to_unit(rounded, unit)
+def _magnitude(known: Floats, unit: float | None, bounds: Bounds) -> float:
+    """Return a power of ten near the mean size of a few values, of their sign, inside `bounds`.
+
+    A value that happens to be that power itself is not told: the next one is taken.
+    """
+    size = float(np.median(np.abs(known)))
+    exponent = round(np.log10(size)) if size > 0 else 0
+    sign = -1.0 if np.median(known) < 0 else 1.0
+    powers = (sign * 10.0 ** min(e, 308) for e in range(exponent, exponent + len(known) + 2))
+    places = (p if unit is None else _to_unit(p, unit, known) for p in powers)
+    place = next((p for p in places if p not in known), 0.0)
+    low, high = (float(b) if b is not None else s for b, s in zip(bounds, (-MAX, MAX), strict=True))
+    return min(max(place, low), high)
 
 
 def _assign(

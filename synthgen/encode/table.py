@@ -109,6 +109,7 @@ class TableEncoder:
             ),
             offset_parents=np.array([i for i, _ in numbers], np.int64),
             offset_fines=np.array([fine_at.get(i, -1) for i, _ in numbers], np.int64),
+            tails=tuple(encoders[i].tail_cells for i, _ in numbers),
             cells=tuple(_standardised(c, encoders[i]) for i, c in numbers),
         )
 
@@ -172,10 +173,20 @@ class TableEncoder:
 
     @classmethod
     def load(cls, path: Path, schema: TableSchema) -> TableEncoder:
-        """Read what `save` wrote."""
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        ValueError
+            If its columns are not those of `schema`; anything else if it is no such file at all.
+        """
         state = json.loads(path.read_text(encoding="utf-8"))
         relations = tuple(from_json(r) for r in state["relations"])
-        return cls(schema, tuple(_part(p) for p in state["parts"]), relations)
+        encoder = cls(schema, tuple(_part(p) for p in state["parts"]), relations)
+        known = encoder.derived | {p.column for p in encoder.parts}
+        if not encoder.parts or known != {c.name for c in schema.modelled}:
+            raise ValueError("the encoder's columns are not the schema's")
+        return encoder
 
 
 def _part(state: State) -> Part:
@@ -255,7 +266,9 @@ def _bound(text: str, column: Column) -> pd.Timestamp:
 
 def _standardised(cells: tuple[Floats, Floats], encoder: ColumnEncoder) -> tuple[Floats, Floats]:
     """Return the bounds of the cells in units of the column's spread, centred; missing is 0."""
-    lower, upper = cells
+    # Scaled first: the squares of large numbers are too large.
+    scale = max(float(np.abs(bound).max()) for bound in cells) or 1.0
+    lower, upper = (bound / scale for bound in cells)
     fine = encoder.fine_prior
     mass = encoder.prior[:, None] * (np.ones_like(lower) if fine is None else fine)
     mass[0] = 0

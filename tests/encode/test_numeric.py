@@ -84,9 +84,36 @@ def test_no_rows() -> None:
     assert encoder.decode(encoder.encode(np.zeros(0)), None).tolist() == []
 
 
-def test_fewer_than_k_known_rows_leave_a_rounded_mean() -> None:
-    encoder = fit([1_234, 1_345, 1_456] + [NAN] * 50)
-    assert encoder.lower.tolist() == encoder.upper.tolist() == [1_300]
+@pytest.mark.parametrize(
+    ("values", "kept"),
+    [
+        ([1_234, 1_345, 1_456], 1_000),
+        ([17], 10),
+        ([17, 17], 10),
+        ([-17], -10),
+        ([10], 100),  # never the value itself
+        ([0], 1),
+        ([0, 1], 10),
+    ],
+)
+def test_fewer_than_k_known_rows_leave_an_order_of_magnitude(
+    values: list[float], kept: float
+) -> None:
+    encoder = fit([*values, *[NAN] * 50])
+    assert encoder.lower.tolist() == encoder.upper.tolist() == [kept]
+
+
+def test_an_order_of_magnitude_stays_inside_the_bounds() -> None:
+    assert fit([17, 19], bounds=(15, 20)).lower.tolist() == [15]
+
+
+def test_a_narrow_spread_far_from_zero() -> None:
+    # Seconds since 1970 within a quarter of an hour.
+    values = 1.7e9 + np.random.default_rng(9).uniform(0, 1_000, 2_000)
+    encoder = fit(values, decimals=None)
+    inside = values[held(encoder, values)]
+    assert len(inside) > 1_900
+    np.testing.assert_allclose(round_trip(encoder, inside), inside, rtol=0, atol=0.001)
 
 
 def test_infinity_is_rejected() -> None:
@@ -187,6 +214,15 @@ def test_rounding_habits_are_restored() -> None:
         # A lone value between two round ones joins them, so a little more is round than was.
         assert new == pytest.approx(real, abs=0.04)
     assert (made == np.round(made)).all()
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_numbers_whose_sums_and_squares_are_too_large(sign: int) -> None:
+    rng = np.random.default_rng(10)
+    values = sign * rng.uniform(0.1, 1, 2_000) * 10.0 ** rng.integers(0, 308, 2_000)
+    back = round_trip(fit(values, decimals=None), values)
+    assert np.isfinite(back).all()
+    assert (np.sign(back) == sign).all()
 
 
 def test_a_hundred_orders_of_magnitude() -> None:

@@ -194,3 +194,12 @@ def test_a_million_rows_of_fifteen_columns_fit() -> None:
     columns = tuple(Column(name=c, kind="numeric", decimals=2) for c in frame)
     encoder = fit(frame, TableSchema(name="big", columns=columns))
     assert len(encoder.transform(frame.iloc[:1_000])) == 1_000
+
+
+def test_cells_of_very_large_numbers_are_finite() -> None:
+    values = 10.0 ** np.random.default_rng(0).integers(0, 307, 1_000)
+    schema = TableSchema(name="t", columns=(Column(name="x", kind="numeric"),))
+    encoder = TableEncoder.fit(pd.DataFrame({"x": values}), schema, EncodeConfig(), seed=0)
+    lower, upper = encoder.layout.cells[0]
+    assert np.isfinite(lower).all()
+    assert np.isfinite(upper).all()
