@@ -7,7 +7,6 @@ True
 from __future__ import annotations
 
 import atexit
-import logging
 import os
 import shutil
 import tempfile
@@ -30,8 +29,6 @@ def set_defaults() -> None:
     """Set what a user left unset."""
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
-    # Prefect's handlers would show its INFO lines about folders that it never makes
-    logging.getLogger("great_expectations.data_context").setLevel(logging.WARNING)
 
 
 def use_temporary_server() -> None:

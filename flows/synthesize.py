@@ -120,9 +120,14 @@ def run_flow(
     """Do what `pipeline.run` does, as a flow run; takes, returns and raises the same."""
     with pipeline.reserved(config):  # say what is wrong before anything is made
         folder = pipeline.prepare(config, run_dir)
-    # the boundary is for Prefect itself: a server that cannot be reached or started
-    with listening(progress), pipeline.discarding_unless_read(folder), boundary("prefect"):
-        state = synthesize(str(folder.root), return_state=True)
+    with listening(progress), pipeline.discarding_unless_read(folder):
+        try:
+            with boundary("prefect"):
+                state = synthesize(str(folder.root), return_state=True)
+        except StageError as error:  # Prefect's own: errors of our stages are in the state
+            raise StageError(
+                f"{error}; can the Prefect server be reached or started (PREFECT_API_URL)?"
+            ) from None
     if state.name == "Refused":
         return pipeline.Outcome(folder, folder.decision, None)
     state.result()

@@ -11,6 +11,7 @@ over all batches.
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
@@ -201,7 +202,8 @@ def _great_expectations() -> Any:
         warnings.simplefilter("ignore", DeprecationWarning)
         import great_expectations
         import great_expectations.expectations
-
+    # it sets this one to INFO itself and then tells of folders that it never makes
+    logging.getLogger("great_expectations.data_context.types.base").setLevel(logging.WARNING)
     return great_expectations
 
 
