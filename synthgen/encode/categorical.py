@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from synthgen.encode.column import Codes, Floats, State
+from synthgen.encode.column import Codes, Floats, State, TailCell
 from synthgen.errors import RejectColumn
 
 #: What the rare bucket is written as, where it is written at all.
@@ -78,6 +78,11 @@ class CategoricalEncoder:
     def positions(self) -> Floats:
         """No order: (L,) of NaN."""
         return np.full(len(self.counts), np.nan)
+
+    @property
+    def tail_cells(self) -> list[TailCell]:
+        """No numbers."""
+        return []
 
     @property
     def linear_cells(self) -> None:

@@ -11,6 +11,8 @@ import numpy.typing as npt
 
 Ints = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float64]
+#: Coarse level, fine level and training rows of a cell.
+TailCell = tuple[int, int, int]
 
 
 @dataclass(frozen=True, repr=False)
@@ -48,6 +50,11 @@ class ColumnEncoder(Protocol):
     @property
     def positions(self) -> Floats:
         """Return the rank of each level in [0, 1], (L,); NaN for levels without an order."""
+        ...
+
+    @property
+    def tail_cells(self) -> list[TailCell]:
+        """Return the outermost cells of a number."""
         ...
 
     @property
@@ -124,6 +131,8 @@ class Layout:
         The coarse token that each offset belongs to.
     offset_fines : (O,) int
         The fine token of each offset, or -1.
+    tails : tuple of list of (level, fine, rows)
+        For each offset: its column's outermost cells, and how many training rows they hold.
     cells : tuple of two (L, F) float64
         For each offset: lower and upper bound of each cell, standardised to the column's spread.
     """
@@ -136,6 +145,7 @@ class Layout:
     positions: tuple[Floats, ...]
     offset_parents: npt.NDArray[np.int64]
     offset_fines: npt.NDArray[np.int64]
+    tails: tuple[list[TailCell], ...]
     cells: tuple[tuple[Floats, Floats], ...]
 
     @property

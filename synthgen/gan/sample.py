@@ -17,10 +17,10 @@ from torch import Tensor
 from synthgen.encode.column import EncodedTable, Layout
 from synthgen.errors import DataError
 from synthgen.gan.nets import Generator, Skeleton
-from synthgen.rng import derive
+from synthgen.rng import derive, stream
 
-#: Rows drawn together, in one order. Part of what a seed means: another size gives other rows. Small,
-#: because some orders of columns are a little worse than others, and many blocks average them.
+#: Rows drawn together, in one order. Part of what a seed means: another size gives other rows.
+#: Small, because some orders of columns are a little worse than others, and many blocks average.
 BLOCK = 512
 _IMPOSSIBLE = -1e9
 
@@ -62,6 +62,36 @@ def visiting_groups(
             passes = len(tokens) if steps is None else max(1, round(steps * share))
             groups += [g.tolist() for g in np.array_split(tokens, min(passes, len(tokens)))]
     return groups
+
+
+class Tails:
+    """Offsets of the outermost cells: spread evenly over a whole draw, not by chance.
+
+    A cell of a tail held m training rows, so its rows' offsets are the middles of m equal strata,
+    in a random order, again and again. Independent offsets would put the largest value of a table
+    anywhere; these put it where the largest of m values is expected.
+    """
+
+    def __init__(self, layout: Layout, seed: int) -> None:
+        self._layout = layout
+        self._seed = seed
+        self._seen: dict[tuple[int, int], int] = {}
+
+    def spread(self, table: EncodedTable) -> None:
+        """Set the offsets of the next rows of the draw, in place."""
+        for o, cells in enumerate(self._layout.tails):
+            coarse = table.tokens[:, self._layout.offset_parents[o]]
+            fine_at = self._layout.offset_fines[o]
+            for side, (level, fine, n_strata) in enumerate(cells):
+                inside = coarse == level
+                if fine_at >= 0:
+                    inside &= table.tokens[:, fine_at] == fine
+                rows = np.flatnonzero(inside)
+                seen = self._seen.get((o, side), 0)
+                order = stream(self._seed, "tails", o, side).permutation(max(n_strata, 1))
+                strata = order[(seen + np.arange(len(rows))) % len(order)]
+                table.offsets[rows, o] = (strata + 0.5) / len(order)
+                self._seen[o, side] = seen + len(rows)
 
 
 @torch.no_grad()

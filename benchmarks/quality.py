@@ -1,0 +1,115 @@
+"""How good are the rows? Fit on half a real table, sample as many, ask an independent judge.
+
+    python benchmarks/quality.py --data DIR [--tables adult,bank,king] [--seeds 0,1,2]
+        [--judge BENCH] [--python JUDGES_PYTHON] [--config FILE]
+
+`BENCH` is the folder with `evaluate.py` (third-party metrics; it knows nothing of synthgen) and
+`--python` the interpreter that it runs on (sdmetrics, xgboost). `DIR` holds ``<table>.train.csv``
+and ``<table>.holdout.csv``. CPU seconds are those of one core: start it under ``taskset -c 0``.
+
+The last results, with the machine, are in docs/model.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pyarrow.csv as pc
+import torch
+
+from synthgen.config import RunConfig
+from synthgen.conform import conform
+from synthgen.infer import infer
+from synthgen.sources import open_source
+from synthgen.synthesizer import Synthesizer
+from synthgen.table import RealTable, to_arrow
+
+TARGETS = {"adult": "income", "bank": "y", "king": "price"}
+
+
+def read(path: Path, target: str) -> RealTable:
+    """Read a CSV by its inferred schema, as `synthgen run` does without one."""
+    source = open_source(str(path))
+    return conform(source.batches(), infer(source).with_target(target))
+
+
+def judge(args: argparse.Namespace, table: str, synthetic: Path) -> dict[str, object]:
+    """Return the third-party measures of a synthetic CSV."""
+    out = synthetic.with_suffix(".json")
+    halves = [f"--{half}={args.data / f'{table}.{half}.csv'}" for half in ("train", "holdout")]
+    subprocess.run(
+        [
+            args.python,
+            "evaluate.py",
+            *halves,
+            f"--synth={synthetic}",
+            f"--target={TARGETS[table]}",
+            f"--out={out}",
+            "--parts=sdmetrics,pairs,tstr,c2st,privacy",
+        ],
+        cwd=args.judge,
+        check=True,
+        capture_output=True,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+    )
+    scores: dict[str, object] = json.loads(out.read_text())
+    return scores
+
+
+def measure(args: argparse.Namespace, table: str, seed: int) -> None:
+    """Fit, sample, judge; print one line."""
+    real = read(args.data / f"{table}.train.csv", TARGETS[table])
+    config = RunConfig.from_toml(Path(args.config).read_text()) if args.config else RunConfig()
+    start = time.process_time()
+    fitted = Synthesizer.fit(real, config=config, seed=seed, device="cpu")
+    fit_s, start = time.process_time() - start, time.process_time()
+    rows = fitted.sample(len(real), seed=seed + 1)
+    sample_s = time.process_time() - start
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{table}.csv"
+        pc.write_csv(to_arrow(rows.data, rows.schema), path)
+        e = judge(args, table, path)
+    percent = " ".join(
+        f"{100 * float(str(e[name])):6.2f}" for name in ("shape_error", "trend_error", "pair_tv")
+    )
+    tstr = e["tstr"]
+    assert isinstance(tstr, dict)
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    print(
+        f"{table:8} {seed:4} {percent} {tstr.get('auc', tstr.get('r2')):6.3f} {e['c2st_auc']:6.3f} "
+        f"{e['dcr_share']:6.3f} {e['exact_match_share']:.4f}/{e['exact_match_share_holdout']:.4f} "
+        f"{fit_s:6.1f} {sample_s:6.2f} {memory:6}",
+        flush=True,
+    )
+
+
+def main() -> None:
+    """Print the table of all runs."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tables", default="adult,bank,king")
+    parser.add_argument("--seeds", default="0")
+    parser.add_argument("--judge", type=Path, default=Path("../shared/bench"))
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--python", default=sys.executable)
+    parser.add_argument("--config", default=None, help="a TOML configuration to compare with")
+    args = parser.parse_args()
+    args.data = args.data.absolute()
+    torch.set_num_threads(1)
+    print(
+        "table    seed  shape  trend pairtv   TSTR   C2ST    DCR copies/holdout  fit s smp s   MiB"
+    )
+    for table in args.tables.split(","):
+        for seed in args.seeds.split(","):
+            measure(args, table, int(seed))
+
+
+if __name__ == "__main__":
+    main()
