@@ -11,7 +11,7 @@ from scipy import stats
 from synthgen.config import TrainConfig
 from synthgen.encode.column import EncodedTable, Layout
 from synthgen.errors import DataError
-from synthgen.gan.sample import BLOCK, Restriction, draw_block, visiting_groups
+from synthgen.gan.sample import BLOCK, Restriction, Tails, _draw, draw_block, visiting_groups
 from synthgen.gan.train import Generator, fit
 
 FREE = Restriction()
@@ -110,7 +110,7 @@ def untrained(layout: Layout) -> Generator:
 
 
 def test_a_new_generator_draws_the_true_marginals(untrained: Generator, layout: Layout) -> None:
-    tokens = np.concatenate([draw(untrained, layout, block=b).tokens for b in range(5)])
+    tokens = np.concatenate([draw(untrained, layout, block=b).tokens for b in range(20)])
     assert len(tokens) > 10_000
     for t, prior in enumerate(layout.priors):
         found = np.bincount(tokens[:, t], minlength=len(prior))[prior > 0]
@@ -123,7 +123,7 @@ def test_a_new_generator_draws_the_true_marginals(untrained: Generator, layout: 
 
 
 def test_levels_that_never_occur_are_never_drawn(trained: Generator, layout: Layout) -> None:
-    tokens = np.concatenate([draw(trained, layout, block=b).tokens for b in range(5)])
+    tokens = np.concatenate([draw(trained, layout, block=b).tokens for b in range(20)])
     n_never = 0
     for t, prior in enumerate(layout.priors):
         n_never += int((prior == 0).sum())
@@ -214,3 +214,41 @@ def test_two_restrictions_give_the_conditional_joint(
     assert tvd(joint(drawn(copier, copies.layout, both)), expected) < 0.05
     # c makes a likelier, so a without regard to c would be far off.
     assert expected[4:].sum() > 0.2 * 0.3 / (0.2 * 0.3 + 0.7) + 0.05
+
+
+# --- evenly spread draws
+
+
+def test_draws_of_one_distribution_have_its_frequencies_almost_exactly() -> None:
+    # Stratified: of 512 rows with the same logits, every level gets its share but for one row.
+    shares_wanted = np.array([0.5, 0.3, 0.2])
+    logits = torch.tensor(shares_wanted).log().float().repeat(BLOCK, 1)
+    drawn = _draw(logits, torch.Generator().manual_seed(1))
+    counts = np.bincount(drawn.numpy(), minlength=3)
+    assert np.abs(counts - BLOCK * shares_wanted).max() <= 1
+
+
+def test_a_level_without_mass_is_not_drawn() -> None:
+    logits = torch.tensor([-1e9, 0.0, -1e9, 0.0, -1e9]).repeat(BLOCK, 1)
+    assert set(_draw(logits, torch.Generator().manual_seed(1)).tolist()) == {1, 3}
+
+
+def test_tails_visit_every_stratum_once_whatever_the_blocks(layout: Layout) -> None:
+    level, fine, n_strata = layout.tails[0][-1]
+    tokens = np.zeros((n_strata, len(layout.sizes)), np.int32)
+    tokens[:, layout.offset_parents[0]] = level
+    if layout.offset_fines[0] >= 0:
+        tokens[:, layout.offset_fines[0]] = fine
+
+    def offsets(*sizes: int) -> np.ndarray:
+        tails, out = Tails(layout, seed=3), []
+        for size in sizes:
+            shape = (size, len(layout.offset_parents))
+            block = EncodedTable(tokens[:size], np.zeros(shape, np.float32), layout)
+            tails.spread(block)
+            out.append(block.offsets[:, 0])
+        return np.concatenate(out)
+
+    whole = offsets(n_strata)
+    np.testing.assert_allclose(np.sort(whole), (np.arange(n_strata) + 0.5) / n_strata, rtol=1e-6)
+    np.testing.assert_array_equal(offsets(n_strata // 3, n_strata - n_strata // 3), whole)
