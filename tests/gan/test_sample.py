@@ -8,11 +8,13 @@ import pytest
 import torch
 from scipy import stats
 
-from synthgen.config import TrainConfig
+from synthgen.config import EncodeConfig, TrainConfig
 from synthgen.encode.column import EncodedTable, Layout
+from synthgen.encode.table import TableEncoder
 from synthgen.errors import DataError
 from synthgen.gan.sample import BLOCK, Restriction, Tails, _draw, draw_block, visiting_groups
 from synthgen.gan.train import Generator, fit
+from synthgen.schema import Column, TableSchema
 
 FREE = Restriction()
 
@@ -233,7 +235,11 @@ def test_a_level_without_mass_is_not_drawn() -> None:
     assert set(_draw(logits, torch.Generator().manual_seed(1)).tolist()) == {1, 3}
 
 
-def test_tails_visit_every_stratum_once_whatever_the_blocks(layout: Layout) -> None:
+def test_tails_visit_every_stratum_once_whatever_the_blocks() -> None:
+    column = Column(name="x", kind="numeric", decimals=6)
+    values = pd.DataFrame({"x": np.random.default_rng(0).normal(size=2_000)})
+    schema = TableSchema(name="t", columns=(column,))
+    layout = TableEncoder.fit(values, schema, EncodeConfig(), seed=0).layout
     level, fine, n_strata = layout.tails[0][-1]
     tokens = np.zeros((n_strata, len(layout.sizes)), np.int32)
     tokens[:, layout.offset_parents[0]] = level
@@ -243,8 +249,7 @@ def test_tails_visit_every_stratum_once_whatever_the_blocks(layout: Layout) -> N
     def offsets(*sizes: int) -> np.ndarray:
         tails, out = Tails(layout, seed=3), []
         for size in sizes:
-            shape = (size, len(layout.offset_parents))
-            block = EncodedTable(tokens[:size], np.zeros(shape, np.float32), layout)
+            block = EncodedTable(tokens[:size], np.zeros((size, 1), np.float32), layout)
             tails.spread(block)
             out.append(block.offsets[:, 0])
         return np.concatenate(out)
