@@ -116,7 +116,7 @@ class GatePolicy(_Section):
         0.95, gt=0.5, le=1, description="AUC of a detector; useless tables score 1"
     )
     min_utility: Threshold = Field(
-        0.70, gt=0, le=1, description="TSTR as a share of TRTR, above guessing"
+        0.5, gt=0, le=1, description="TSTR as a share of TRTR, above guessing"
     )
     copy_p: float = Field(
         1e-3, gt=0, lt=1, description="level of the tests for copies and near copies"

@@ -251,6 +251,35 @@ def test_a_bundle_samples_in_a_fresh_process(tiny_synthesizer: Synthesizer, tmp_
     assert [line.split(",")[0] for line in lines[1:]] == here["patient_id"].to_list()
 
 
+@pytest.mark.slow
+def test_the_demo_goes_through_the_flow(tmp_path: Path) -> None:
+    """So few rows may be refused (docs/privacy.md); whatever is decided is then consistent."""
+    command = [sys.executable, "-m", "synthgen", "demo", "--rows", "600", "--json"]
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
+    done = subprocess.run(
+        [*command, "--run-dir", "one"], cwd=tmp_path, capture_output=True, text=True,
+        env={**clean, "HOME": str(tmp_path)},
+    )  # fmt: skip
+    told = json.loads(done.stdout)
+    assert done.returncode == (0 if told["passed"] else 3), done.stderr
+    assert (tmp_path / "one-admissions.csv").exists() == told["passed"]
+    assert Path(told["report"]).is_file()
+    assert "Traceback" not in done.stderr
+    assert "great_expectations" not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_prefect_server_that_is_not_there(settings: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "synthgen", "run", "--config", str(settings)]
+    nowhere = {**os.environ, "PREFECT_API_URL": "http://127.0.0.1:9/api", "HOME": str(tmp_path)}
+    done = subprocess.run(
+        [*command, "--to", "out.csv"], cwd=tmp_path, capture_output=True, text=True, env=nowhere
+    )
+    assert done.returncode == 1
+    assert "can the Prefect server be reached" in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
 def test_ctrl_c_is_130(tmp_path: Path) -> None:
     """An interrupt in the middle of reading: no traceback, no litter."""
     fifo = tmp_path / "in.csv"

@@ -186,9 +186,14 @@ def _utility_rule(report: Report, threshold: float | None) -> RuleResult:
 
 
 def _at_least(m: Measurement, threshold: float) -> tuple[bool, float | None, str]:
-    worst = _worst(m)
-    said = f"at least {worst:.3f} of the predictive power survives, {threshold:.3g} needed"
-    return worst >= threshold, worst, said
+    """Refuse what may lose too much, and what certainly loses half of that; as `_pair_loss`."""
+    worst, best = _worst(m), math.nan if m.high is None else m.high
+    half_way = (1 + threshold) / 2
+    said = (
+        f"{worst:.3f} to {best:.3f} of the predictive power survives; refused if that may be below "
+        f"{threshold:.3g} or is certainly below {half_way:.3g}"
+    )
+    return worst >= threshold and best >= half_way, worst, said
 
 
 def _copies(level: float) -> Compare:

@@ -194,6 +194,22 @@ def test_a_certain_pair_loss_is_refused_at_half_the_threshold(fresh, low, high, 
     assert failing(again) == (set() if passes else {"pair_loss"})
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "passes"),
+    [(0.51, 1.2, True), (0.49, 1.2, False), (0.70, 0.76, True), (0.70, 0.74, False)],
+)
+def test_a_certain_loss_of_utility_is_refused_at_half_the_threshold(fresh, low, high, passes):
+    report, decision = fresh
+    changed = [
+        replace(m, value=(low + high) / 2, low=low, high=high) if m.name == "tstr_ratio" else m
+        for m in report
+    ]
+    again = decide(
+        Report(tuple(changed), report.facts), GatePolicy(), fingerprint=decision.fingerprint
+    )
+    assert failing(again) == (set() if passes else {"tstr_ratio"})
+
+
 def test_a_crashed_check_refuses(fresh):
     def crash(evidence: Evidence) -> list[Measurement]:
         raise ValueError("SECRET")
