@@ -286,6 +286,8 @@ def test_ctrl_c_is_130(tmp_path: Path) -> None:
     os.mkfifo(fifo)
     code = (
         "import threading, signal, os, time\n"
+        # a job in the background of a script starts with the interrupt ignored
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "def stop():\n time.sleep(1.5)\n os.kill(os.getpid(), signal.SIGINT)\n"
         "threading.Thread(target=stop, daemon=True).start()\n"
         "from synthgen.cli import main; import sys\n"

@@ -160,54 +160,39 @@ def test_a_p_value_that_is_missing_refuses(fresh):
         assert failing(refused) == {name}
 
 
+def refused_with(fresh: tuple[Report, Decision], name: str, **fields: object) -> set[str]:
+    """Return the rules that refuse once `fields` of the measurement `name` are changed."""
+    report, decision = fresh
+    changed = tuple(replace(m, **fields) if m.name == name else m for m in report)
+    again = decide(Report(changed, report.facts), GatePolicy(), fingerprint=decision.fingerprint)
+    return failing(again)
+
+
 @pytest.mark.parametrize(
     ("share", "z", "passes"),
     [(0.53, 4.3, True), (0.541, 2.9, True), (0.541, 3.1, False), (0.40, -9.0, True)],
 )
 def test_a_dcr_share_is_refused_if_it_is_certain_and_large(fresh, share, z, passes):
-    report, decision = fresh
-    changed = [
-        replace(m, value=share, low=share - 0.01, high=share + 0.01, details={"z": z})
-        if m.name == "dcr_share"
-        else m
-        for m in report
-    ]
-    again = decide(
-        Report(tuple(changed), report.facts), GatePolicy(), fingerprint=decision.fingerprint
-    )
-    assert failing(again) == (set() if passes else {"dcr_share"})
+    found = refused_with(fresh, "dcr_share", value=share, details={"z": z})
+    assert found == (set() if passes else {"dcr_share"})
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "passes"),
-    [(-0.3, 0.49, True), (-0.3, 0.51, False), (0.24, 0.28, True), (0.26, 0.28, False)],
+    ("name", "low", "high", "passes"),
+    [
+        ("pair_loss", -0.3, 0.49, True),
+        ("pair_loss", -0.3, 0.51, False),
+        ("pair_loss", 0.24, 0.28, True),
+        ("pair_loss", 0.26, 0.28, False),
+        ("tstr_ratio", 0.51, 1.2, True),
+        ("tstr_ratio", 0.49, 1.2, False),
+        ("tstr_ratio", 0.70, 0.76, True),
+        ("tstr_ratio", 0.70, 0.74, False),
+    ],
 )
-def test_a_certain_pair_loss_is_refused_at_half_the_threshold(fresh, low, high, passes):
-    report, decision = fresh
-    changed = [
-        replace(m, value=(low + high) / 2, low=low, high=high) if m.name == "pair_loss" else m
-        for m in report
-    ]
-    again = decide(
-        Report(tuple(changed), report.facts), GatePolicy(), fingerprint=decision.fingerprint
-    )
-    assert failing(again) == (set() if passes else {"pair_loss"})
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "passes"),
-    [(0.51, 1.2, True), (0.49, 1.2, False), (0.70, 0.76, True), (0.70, 0.74, False)],
-)
-def test_a_certain_loss_of_utility_is_refused_at_half_the_threshold(fresh, low, high, passes):
-    report, decision = fresh
-    changed = [
-        replace(m, value=(low + high) / 2, low=low, high=high) if m.name == "tstr_ratio" else m
-        for m in report
-    ]
-    again = decide(
-        Report(tuple(changed), report.facts), GatePolicy(), fingerprint=decision.fingerprint
-    )
-    assert failing(again) == (set() if passes else {"tstr_ratio"})
+def test_a_certain_loss_is_refused_at_half_of_what_is_allowed(fresh, name, low, high, passes):
+    found = refused_with(fresh, name, value=(low + high) / 2, low=low, high=high)
+    assert found == (set() if passes else {name})
 
 
 def test_a_crashed_check_refuses(fresh):
