@@ -35,7 +35,7 @@ from synthgen.export import Manifest, check_place, check_space, check_target
 from synthgen.export import export as write_export
 from synthgen.files import reserve, sha256, staged
 from synthgen.rng import derive, fresh_seed
-from synthgen.run_folder import Listener, Receipt, RunFolder, listening, now, tell
+from synthgen.run_folder import Event, Listener, Receipt, RunFolder, listening, now, tell
 from synthgen.schema import TableSchema
 from synthgen.sources import local_path
 from synthgen.table import RealTable, SyntheticTable, fingerprint, read_frame, split
@@ -207,21 +207,27 @@ def ingest(folder: RunFolder) -> Receipt:
 
 
 def train(folder: RunFolder) -> Receipt:
-    """Fit the synthesizer on the train half; keep its bundle."""
+    """Fit the synthesizer on the train half; keep its bundle.
+
+    Called again after an interruption, training goes on from its last checkpoint.
+    """
     with _stage(folder, "train"):
         from synthgen.synthesizer import Synthesizer
 
         config, schema = folder.config, folder.schema
         real = _real(folder.train_path, schema)
-        folder.training_path.unlink(missing_ok=True)
+        if not folder.checkpoint_path.exists():
+            folder.training_path.unlink(missing_ok=True)
         fitted = Synthesizer.fit(
             real,
             config=config,
             seed=seed_of(config),
             device=config.device,
             log=lambda step: folder.log_step(step),
+            checkpoint=folder.checkpoint_path,
         )
         save_bundle(fitted, folder.bundle_path)
+        folder.checkpoint_path.unlink(missing_ok=True)
         return folder.receipt("train", folder.bundle_path / "bundle.json", len(real))
 
 
@@ -466,9 +472,17 @@ def train_bundle(config: RunConfig, *, progress: Listener | None = None) -> None
             config=config,
             seed=seed,
             device=config.device,
-            log=lambda step: tell({"event": "step", **step}),
+            log=_tell_step,
         )
         save_bundle(fitted, target)
+
+
+def _tell_step(step: Event) -> None:
+    """Tell the listener of one record of training: a note for people, or a step."""
+    if "note" in step:
+        tell({"stage": "train", "event": "note", "text": step["note"]})
+    else:
+        tell({"event": "step", **step})
 
 
 def sample_bundle(

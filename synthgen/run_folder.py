@@ -126,6 +126,11 @@ class RunFolder:
         return self.private / "bundle"
 
     @property
+    def checkpoint_path(self) -> Path:
+        """The state of training, while it lasts: an interrupted one goes on from it."""
+        return self.private / "checkpoint.safetensors"
+
+    @property
     def training_path(self) -> Path:
         """One JSON object a logged training step."""
         return self.private / "training.jsonl"
@@ -209,11 +214,12 @@ class RunFolder:
 
     @property
     def training(self) -> list[Event]:
-        """The logged steps of training."""
+        """The logged steps of training; of steps made twice (an interruption), the last record."""
         if not self.training_path.exists():
             return []
         lines = self.training_path.read_text(encoding="utf-8").splitlines()
-        return [json.loads(line) for line in lines]
+        steps = [json.loads(line) for line in lines]
+        return list({(s.get("phase"), s.get("step"), *sorted(s)): s for s in steps}.values())
 
     @property
     def report(self) -> Report:
@@ -250,7 +256,13 @@ class RunFolder:
         tell(event)
 
     def log_step(self, step: Event) -> None:
-        """Append one step of training to the private training log and tell the listener."""
+        """Append one step of training to the private training log and tell the listener.
+
+        A record with a ``note`` is no step: it goes to the run's log.
+        """
+        if "note" in step:
+            self.log(stage="train", event="note", text=step["note"])
+            return
         _append(self.training_path, step)
         tell({"event": "step", **step})
 

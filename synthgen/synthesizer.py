@@ -96,6 +96,7 @@ class Synthesizer:
         seed: int,
         device: str = "auto",
         log: Log = lambda record: None,
+        checkpoint: Path | None = None,
     ) -> Synthesizer:
         """Fit encoder and generator on the N rows of `table`.
 
@@ -109,7 +110,11 @@ class Synthesizer:
             Equal seeds on a CPU give equal bundles.
         device : {"auto", "cpu", "cuda"}
         log : callable
-            Receives a record now and then: ``{"phase", "step", "steps", "loss", ...}``.
+            Receives a record now and then: ``{"phase", "step", "steps", "loss", ...}``; one with a
+            ``note`` is for people.
+        checkpoint : Path, optional
+            A file to keep the state of training in, and to go on from; see `gan.train.fit`. It is
+            as sensitive as the bundle, and the caller's to remove.
 
         Raises
         ------
@@ -125,7 +130,9 @@ class Synthesizer:
         place = pick_device(device)
         encoder = TableEncoder.fit(table.data, table.schema, config.encode, seed=seed)
         encoded = encoder.transform(table.data)
-        generator = fit(encoded, config.train, seed=seed, device=place, log=log)
+        generator = fit(
+            encoded, config.train, seed=seed, device=place, log=log, checkpoint=checkpoint
+        )
         facts = {"rows": len(table), "seed": seed, "device": place.type, "version": __version__}
         return cls(table.schema, encoder, generator, config, facts)
 

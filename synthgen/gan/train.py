@@ -12,25 +12,37 @@ a score that has become clearly worse does not stop training: it brings forward 
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from synthgen.config import PRESETS, TrainConfig
+from synthgen.config import TrainConfig
 from synthgen.encode.column import EncodedTable, Layout
 from synthgen.errors import TrainingError
+from synthgen.gan.checkpoint import (
+    Checkpoint,
+    Saved,
+    fingerprint,
+    optimizer_state,
+    random_state,
+    restore_optimizer,
+    restore_random,
+)
 from synthgen.gan.condition import random_known, unknown_mean
 from synthgen.gan.losses import LOSSES, Loss
 from synthgen.gan.nets import Critic, Detail, Generator, Skeleton
 from synthgen.gan.regularizers import REGULARIZERS, Regularizer
 from synthgen.rng import derive
 
-Log = Callable[[dict[str, float | int | str]], None]
+Record = dict[str, float | int | str]
+Log = Callable[[Record], None]
 
 WARM_UP = 100
 LOG_EVERY = 20
@@ -43,6 +55,9 @@ LANDING = 0.25
 EPOCHS = 80
 #: Rounds of bad luck (not finite, rolled back) that training survives.
 MAX_ROLLBACKS = 3
+#: Fewer rows teach little: training says so.
+FEW_ROWS = 1_000
+OUT_OF_MEMORY = (torch.OutOfMemoryError, MemoryError)
 
 
 @dataclass(frozen=True)
@@ -92,6 +107,7 @@ def fit(
     seed: int,
     device: torch.device,
     log: Log = lambda record: None,
+    checkpoint: Path | None = None,
 ) -> Generator:
     """Train a generator on encoded rows.
 
@@ -104,7 +120,12 @@ def fit(
         With a CPU device, equal seeds give equal weights.
     device : torch.device
     log : callable
-        Receives one record for every `LOG_EVERY` steps.
+        Receives one record for every `LOG_EVERY` steps, and a record with a ``note`` where a person
+        should know of something: few rows, a batch halved for memory, a training gone on with.
+    checkpoint : Path, optional
+        A file where training keeps its state at every held-out score and between its two parts. If
+        it is there and of this very training (rows, settings, seed), training goes on from it, and
+        on a CPU ends with the same weights to the bit as without the interruption.
 
     Raises
     ------
@@ -114,10 +135,14 @@ def fit(
     layout = table.layout
     sizes = plan(config, layout, len(table))
     budget = math.inf if config.max_minutes is None else 60 * config.max_minutes
+    kept = None
+    if checkpoint is not None:
+        of = fingerprint(table, config, sizes, seed=seed, device=device)
+        kept = Checkpoint(checkpoint, of)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         # Initial weights and dropout draw from torch's own stream: seeded here, restored after.
         torch.manual_seed(derive(seed, "torch"))
-        return _fit(table, config, sizes, seed, device, budget, log)
+        return _fit(table, config, sizes, seed, device, budget, log, kept)
 
 
 def _fit(
@@ -128,8 +153,10 @@ def _fit(
     device: torch.device,
     budget: float,
     log: Log,
+    checkpoint: Checkpoint | None,
 ) -> Generator:
     layout = table.layout
+    saved = _resumable(checkpoint, sizes, log)
     generator = Generator(
         layout,
         width=sizes.width,
@@ -146,16 +173,107 @@ def _fit(
     held, kept = order[:n_validation], order[n_validation:]
     if sizes.steps < 1 or len(kept) < 1:
         raise TrainingError("zero training steps would return an untrained generator")
+    if len(table) < FEW_ROWS:
+        log({"phase": "skeleton", "step": 0, "steps": sizes.steps, "note": _advice(len(table))})
     kept_tokens, kept_offsets = tokens[kept], offsets[kept]
-    generator.skeleton = fit_skeleton(
-        generator.skeleton, kept_tokens, tokens[held], config, sizes, noise, budget, log
-    )
+    if saved is None or saved.facts["phase"] == "skeleton":
+        generator.skeleton = fit_skeleton(
+            generator.skeleton,
+            kept_tokens,
+            tokens[held],
+            config,
+            sizes,
+            noise,
+            budget,
+            log,
+            checkpoint,
+            saved,
+        )
+        if checkpoint is not None:
+            groups = {"skeleton": generator.skeleton.state_dict(), "random": random_state(noise)}
+            checkpoint.write(groups, {"phase": "detail", "step": sizes.steps})
+    else:
+        generator.skeleton.load_state_dict(saved.group("skeleton"))
+        restore_random(noise, saved.group("random"))
     if generator.detail is not None:
-        critic = Critic(layout, generator.detail.width).to(device)
-        generator.detail = fit_detail(
-            generator.detail, critic, kept_tokens, kept_offsets, config, sizes, noise, budget, log
+        generator.detail = _fit_detail(
+            generator.detail, layout, kept_tokens, kept_offsets, config, sizes, noise, budget, log
         )
     return generator.eval()
+
+
+def _resumable(checkpoint: Checkpoint | None, sizes: Plan, log: Log) -> Saved | None:
+    """Return what an earlier, interrupted call of this very training left behind; say so."""
+    if checkpoint is None:
+        return None
+    saved = checkpoint.read()
+    if saved is not None:
+        note = f"training goes on from step {saved.facts['step']:,}"
+        log({"phase": "skeleton", "step": saved.facts["step"], "steps": sizes.steps, "note": note})
+    elif checkpoint.path.exists():
+        note = "a checkpoint is damaged or of another training: training starts anew"
+        log({"phase": "skeleton", "step": 0, "steps": sizes.steps, "note": note})
+    return saved
+
+
+def _advice(n_rows: int) -> str:
+    return (
+        f"{n_rows:,} training rows: expect right columns one by one, but weak relations between "
+        "them, and rare levels left out; consider more rows, fewer columns, or coarser levels"
+    )
+
+
+def _fit_detail(
+    detail: Detail,
+    layout: Layout,
+    tokens: Tensor,
+    offsets: Tensor,
+    config: TrainConfig,
+    sizes: Plan,
+    noise: torch.Generator,
+    budget: float,
+    log: Log,
+) -> Detail:
+    """Call `fit_detail`; where memory runs out, again with half the batch."""
+    while True:
+        critic = Critic(
+            layout,
+            detail.width,
+            pac=config.pac,
+            kernels=config.minibatch_discrimination,
+            norm=config.critic_norm,
+        ).to(tokens.device)
+        try:
+            return fit_detail(
+                copy.deepcopy(detail), critic, tokens, offsets, config, sizes, noise, budget, log
+            )
+        except OUT_OF_MEMORY:
+            pass  # outside this block the traceback, and with it the failed step, is let go
+        place: Record = {"phase": "detail", "step": 0, "steps": sizes.critic_steps}
+        sizes = replace(sizes, batch_size=_halved(sizes.batch_size, place, log))
+
+
+def _halved(batch_size: int, place: Record, log: Log) -> int:
+    """Return half the batch size and say so; TrainingError if there is nothing to halve."""
+    if batch_size < 2:
+        raise TrainingError("not even one row fits into memory; use fewer columns or a lower width")
+    log({**place, "note": f"memory ran out: the batch is {batch_size // 2} rows from now on"})
+    return batch_size // 2
+
+
+@dataclass
+class _Place:
+    """Where the training of the skeleton stands: all of its state that is no tensor."""
+
+    batch_size: int
+    pace: float
+    step: int = 0
+    progress: float = 0.0
+    seconds: float = 0.0
+    rate: float = 1.0
+    best_score: float = math.inf
+    waited: int = 0
+    rollbacks: int = 0
 
 
 def fit_skeleton(
@@ -167,16 +285,18 @@ def fit_skeleton(
     noise: torch.Generator,
     budget: float,
     log: Log,
+    checkpoint: Checkpoint | None = None,
+    saved: Saved | None = None,
 ) -> Skeleton:
     """Minimise the conditional cross-entropy; return the averaged weights at the end.
 
-    `budget` is in seconds. Progress runs from 0 to 1 over the planned steps, or faster: with the
-    clock where time is short, and once the score on the `held` rows says that rows are learnt by
-    heart.
+    `checkpoint` is written after each finite score; `saved` is what it held when training was
+    interrupted. `budget` is in seconds. Progress runs from 0 to 1 over the planned steps, or
+    faster: with the clock where time is short, and once the score on the `held` rows says that rows
+    are learnt by heart.
     """
     device, n_tokens = tokens.device, tokens.shape[1]
     averaged = copy.deepcopy(skeleton).requires_grad_(False).eval()
-    good = copy.deepcopy(averaged)
     optimizer = torch.optim.AdamW(
         skeleton.parameters(),
         lr=config.learning_rate,
@@ -187,49 +307,73 @@ def fit_skeleton(
     # The same masks for every evaluation, so that scores differ by the weights only.
     score_noise = torch.Generator(device).manual_seed(noise.initial_seed() ^ 1)
     masks = random_known(len(held), n_tokens, skeleton.n_coarse, score_noise, device)
-    rows = _batches(len(tokens), sizes.batch_size, noise, device)
-    place: dict[str, float | int | str] = {"phase": "skeleton", "steps": sizes.steps}
-    best_score, waited, rollbacks, rate = math.inf, 0, 0, 1.0
-    step, progress, pace, started = 0, 0.0, 1.0 / sizes.steps, time.monotonic()
-    while progress < 1 - 1e-9:
-        learning_rate = rate * config.learning_rate * _schedule(step, progress)
+    place: Record = {"phase": "skeleton", "steps": sizes.steps}
+    at = _Place(sizes.batch_size, 1.0 / sizes.steps)
+    if saved is not None:
+        at = _Place(**saved.facts["place"])
+        skeleton.load_state_dict(saved.group("skeleton"))
+        averaged.load_state_dict(saved.group("averaged"))
+        restore_optimizer(optimizer, saved.group("optimizer"))
+        restore_random(noise, saved.group("random"))
+    good = copy.deepcopy(averaged)
+    rows = _batches(len(tokens), at.batch_size, noise, device, first=at.step)
+    started = time.monotonic() - at.seconds
+    while at.progress < 1 - 1e-9:
+        learning_rate = at.rate * config.learning_rate * _schedule(at.step, at.progress)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate
-        batch = tokens[next(rows)]
-        known, split = random_known(len(batch), n_tokens, skeleton.n_coarse, noise, device)
-        loss = skeleton_loss(skeleton, batch, known, split)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        out_of_memory = False
+        try:
+            batch = tokens[next(rows)]
+            known, split = random_known(len(batch), n_tokens, skeleton.n_coarse, noise, device)
+            loss = skeleton_loss(skeleton, batch, known, split)
+            loss.backward()  # type: ignore[no-untyped-call]
+        except OUT_OF_MEMORY:
+            out_of_memory = True  # dealt with below, when the traceback has let go of the step
+        if out_of_memory:
+            at.batch_size = _halved(at.batch_size, {**place, "step": at.step}, log)
+            rows = _batches(len(tokens), at.batch_size, noise, device, first=at.step)
+            continue
         optimizer.step()
-        _average(averaged, skeleton, config.ema if step > WARM_UP else 0.9)
-        step += 1
-        seconds = time.monotonic() - started
-        progress = max(progress + pace, seconds / budget)
-        last = progress >= 1 - 1e-9
+        _average(averaged, skeleton, config.ema if at.step > WARM_UP else 0.9)
+        at.step += 1
+        at.seconds = time.monotonic() - started
+        at.progress = max(at.progress + at.pace, at.seconds / budget)
+        last = at.progress >= 1 - 1e-9
 
-        if step % LOG_EVERY == 0 or last:
-            log({**place, "step": step, "loss": loss.item(), "seconds": round(seconds, 3)})
-        if step % sizes.evaluate_every and not last:
+        if at.step % LOG_EVERY == 0 or last:
+            measured = {"loss": loss.item(), "seconds": round(at.seconds, 3)}
+            log({**place, "step": at.step, **measured})
+        if at.step % sizes.evaluate_every and not last:
             continue
         score = loss.item()
         if len(held):
             with torch.no_grad():
                 score = skeleton_loss(averaged, held, *masks).item()
         if not math.isfinite(score):
-            rollbacks, rate = rollbacks + 1, rate / 2
-            if rollbacks > MAX_ROLLBACKS:
+            at.rollbacks, at.rate = at.rollbacks + 1, at.rate / 2
+            if at.rollbacks > MAX_ROLLBACKS:
                 raise TrainingError("the loss stays not finite; try a lower learning_rate")
             skeleton.load_state_dict(good.state_dict())
             averaged.load_state_dict(good.state_dict())
             optimizer.state.clear()
             continue
-        log({**place, "step": step, "holdout_loss": score})
+        log({**place, "step": at.step, "holdout_loss": score})
         good.load_state_dict(averaged.state_dict())
-        best_score = min(best_score, score)
-        waited = waited + 1 if score > OVERFIT * best_score else 0
-        if waited == config.patience:
-            pace = max(pace, (1 - progress) / max(1.0, LANDING * step))
-    if not math.isfinite(best_score):
+        at.best_score = min(at.best_score, score)
+        at.waited = at.waited + 1 if score > OVERFIT * at.best_score else 0
+        if at.waited == config.patience:
+            at.pace = max(at.pace, (1 - at.progress) / max(1.0, LANDING * at.step))
+        if checkpoint is not None and not last:
+            groups = {
+                "skeleton": skeleton.state_dict(),
+                "averaged": averaged.state_dict(),
+                "optimizer": optimizer_state(optimizer),
+                "random": random_state(noise),
+            }
+            checkpoint.write(groups, {"phase": "skeleton", "step": at.step, "place": asdict(at)})
+    if not math.isfinite(at.best_score):
         raise TrainingError("no finite score was reached; try a lower learning_rate")
     return averaged if math.isfinite(score) else good
 
@@ -261,11 +405,13 @@ def fit_detail(
     `budget` is in seconds: this part takes a fifth of what the skeleton may take.
     """
     started = time.monotonic()
-    preset = PRESETS[config.preset]
-    loss = LOSSES[preset["loss"]]
-    regularizer = REGULARIZERS[preset["regularizer"]](config.gradient_penalty)
-    regularizer.prepare(critic)
-    device, batch_size = tokens.device, sizes.batch_size
+    loss_name, regularizer_name = config.adversary
+    loss, regularizer = LOSSES[loss_name], REGULARIZERS[regularizer_name](config)
+    critic = regularizer.prepare(critic)
+    device, pac = tokens.device, config.pac
+    batch_size = min(sizes.batch_size, len(tokens)) // pac * pac
+    if pac > 1 and batch_size < 2 * pac:
+        raise TrainingError(f"pac = {pac} needs batches and tables of {2 * pac} rows at least")
     averaged = copy.deepcopy(detail).requires_grad_(False)
     options = {"betas": (0.5, 0.9), "fused": True}
     generator_step = torch.optim.Adam(detail.parameters(), lr=5e-4, **options)  # type: ignore[arg-type]
@@ -278,29 +424,36 @@ def fit_detail(
         out: Tensor = detail(condition, latent)
         return out
 
+    def train_critic(critic: Critic, critic_step: torch.optim.Optimizer) -> Tensor:
+        chosen = next(rows)
+        condition, real = tokens[chosen], offsets[chosen]
+        with torch.no_grad():
+            fake = draw(condition)
+        eps = torch.rand(len(real) // pac, 1, generator=noise, device=device)
+        losses = critic_objective(critic, loss, regularizer, condition, real, fake, eps)
+        _step(losses.mean(), critic, critic_step, config.clip_grad)
+        regularizer.project(critic)
+        return losses.mean().detach()
+
     for step in range(1, sizes.critic_steps + 1):
         for _ in range(config.n_critic):
-            chosen = next(rows)
-            condition, real = tokens[chosen], offsets[chosen]
-            with torch.no_grad():
-                fake = draw(condition)
-            eps = torch.rand(len(real), 1, generator=noise, device=device)
-            critic_loss = critic_objective(critic, loss, regularizer, condition, real, fake, eps)
-            critic_step.zero_grad(set_to_none=True)
-            critic_loss.mean().backward()  # type: ignore[no-untyped-call]
-            critic_step.step()
-            regularizer.project(critic)
+            critic_loss = train_critic(critic, critic_step)
 
+        judge = critic
+        if config.unroll:
+            # NOTE[DIFF] to Metz et al. 2017, eq. 9: the generator faces the critic k steps on,
+            # but its gradient does not run through these steps.
+            judge, judge_step = copy.deepcopy((critic, critic_step))
+            for _ in range(config.unroll):
+                train_critic(judge, judge_step)
         condition = tokens[next(rows)]
-        generator_loss = loss.generator(critic(draw(condition), critic.given(condition))).mean()
-        generator_step.zero_grad(set_to_none=True)
-        generator_loss.backward()  # type: ignore[no-untyped-call]
-        generator_step.step()
+        scores = judge(critic.pack(draw(condition)), judge.given(condition))
+        generator_loss = loss.generator(scores).mean()
+        _step(generator_loss, detail, generator_step, config.clip_grad)
         _average(averaged, detail, config.ema if step > WARM_UP else 0.9)
 
         if step % LOG_EVERY == 0 or step == sizes.critic_steps:
-            losses = {"critic_loss": critic_loss.mean().item()}
-            losses["generator_loss"] = generator_loss.item()
+            losses = {"critic_loss": critic_loss.item(), "generator_loss": generator_loss.item()}
             if not all(map(math.isfinite, losses.values())):
                 raise TrainingError("the adversarial losses are not finite; try critic_steps = 0")
             log({"phase": "detail", "step": step, "steps": sizes.critic_steps, **losses})
@@ -318,25 +471,46 @@ def critic_objective(
     fake: Tensor,
     eps: Tensor,
 ) -> Tensor:
-    """Return the critic's loss of each example, (B,): the one function that every stepper uses."""
+    """Return the critic's loss of each example: the one function that every stepper uses.
+
+    An example is a pack: `tokens` (B, T), `real` and `fake` (B, O), `eps` (B / pac, 1); the result
+    is (B / pac,).
+    """
     condition = critic.given(tokens)
 
     def score(offsets: Tensor) -> Tensor:
         out: Tensor = critic(offsets, condition)
         return out
 
+    real, fake = critic.pack(real), critic.pack(fake)
     return loss.critic(score(real), score(fake)) + regularizer.penalty(score, real, fake, eps)
 
 
+def _step(loss: Tensor, net: nn.Module, optimizer: torch.optim.Optimizer, max_norm: float) -> None:
+    """Make one step down the gradient, cut to `max_norm` where that is not 0."""
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    if max_norm:
+        nn.utils.clip_grad_norm_(net.parameters(), max_norm)
+    optimizer.step()
+
+
 def _batches(
-    n_rows: int, batch_size: int, noise: torch.Generator, device: torch.device
+    n_rows: int, batch_size: int, noise: torch.Generator, device: torch.device, *, first: int = 0
 ) -> Iterator[Tensor]:
-    """Yield row indices for ever: each epoch is a new permutation, in batches of equal size."""
+    """Yield row indices for ever: each epoch is a new permutation, in batches of equal size.
+
+    Batch number `first` is the first one. A batch depends on its number and the seed of `noise`
+    alone, so that training can go on in the middle of an epoch; `noise` itself is not drawn from.
+    """
     size = min(batch_size, n_rows)
-    while True:
-        order = torch.randperm(n_rows, generator=noise, device=device)
-        for start in range(0, n_rows - size + 1, size):
+    done, skip = divmod(first, n_rows // size)
+    for epoch in itertools.count(done):
+        shuffle = torch.Generator(device).manual_seed(derive(noise.initial_seed(), "epoch", epoch))
+        order = torch.randperm(n_rows, generator=shuffle, device=device)
+        for start in range(skip * size, n_rows - size + 1, size):
             yield order[start : start + size]
+        skip = 0
 
 
 def _schedule(step: int, progress: float) -> float:
