@@ -24,15 +24,21 @@ from pydantic import (
     SerializerFunctionWrapHandler,
     ValidationError,
     model_serializer,
+    model_validator,
 )
 
 from synthgen.errors import ConfigError
 
 MAX_CONFIG_BYTES = 2**20
 
-#: The adversarial part as values: which critic objective, which regularizer, how they are stepped.
-PRESETS: dict[str, dict[str, Any]] = {
+#: The adversarial part as values: which critic objective, which constraint on the critic.
+PRESETS: dict[str, dict[str, str]] = {
     "wgan-gp": {"loss": "wasserstein", "regularizer": "gradient-penalty"},
+    "wgan-gp-one-sided": {"loss": "wasserstein", "regularizer": "one-sided-penalty"},
+    "wgan-clip": {"loss": "wasserstein", "regularizer": "weight-clipping"},
+    "gan": {"loss": "minimax", "regularizer": "none"},
+    "ns-gan": {"loss": "non-saturating", "regularizer": "none"},
+    "hinge-sn": {"loss": "hinge", "regularizer": "spectral-norm"},
 }
 
 
@@ -68,7 +74,16 @@ class EncodeConfig(_Section):
 class TrainConfig(_Section):
     """The generator, the critic and how they are stepped. None means: from rows and columns."""
 
-    preset: Literal["wgan-gp"] = "wgan-gp"
+    preset: Literal["wgan-gp", "wgan-gp-one-sided", "wgan-clip", "gan", "ns-gan", "hinge-sn"] = (
+        "wgan-gp"
+    )
+    loss: Literal["minimax", "non-saturating", "wasserstein", "hinge"] | None = Field(
+        None, description="the critic's objective; None: the preset's"
+    )
+    regularizer: (
+        Literal["none", "gradient-penalty", "one-sided-penalty", "weight-clipping", "spectral-norm"]
+        | None
+    ) = Field(None, description="the constraint on the critic; None: the preset's")
     steps: int | None = Field(None, ge=1, le=10_000_000, description="skeleton steps")
     critic_steps: int | None = Field(
         None, ge=0, le=10_000_000, description="steps of the adversarial part"
@@ -83,9 +98,72 @@ class TrainConfig(_Section):
     latent: int = Field(32, ge=1, le=1_024)
     n_critic: int = Field(2, ge=1, le=100)
     gradient_penalty: float = Field(10.0, ge=0, le=1_000)
+    weight_clip: float = Field(0.01, gt=0, le=1, description="bound of the critic's weights")
+    pac: int = Field(1, ge=1, le=64, description="rows that the critic scores as one (PacGAN)")
+    minibatch_discrimination: int = Field(
+        0, ge=0, le=256, description="kernels with which the critic compares rows; 0: off"
+    )
+    critic_norm: Literal["none", "layer", "batch"] = "none"
+    clip_grad: float = Field(
+        0.0, ge=0, description="largest gradient norm of critic and offset generator; 0: off"
+    )
+    unroll: int = Field(
+        0, ge=0, le=20, description="critic steps that the generator looks ahead; 0: off"
+    )
     evaluate_every: int | None = Field(None, ge=1, description="steps between held-out scores")
     patience: int = Field(4, ge=1, description="held-out scores without progress before stopping")
     max_minutes: float | None = Field(None, gt=0, description="time budget of training")
+
+    @property
+    def adversary(self) -> tuple[str, str]:
+        """Return the names of loss and regularizer: the preset's, unless overridden."""
+        preset = PRESETS[self.preset]
+        return self.loss or preset["loss"], self.regularizer or preset["regularizer"]
+
+    @model_validator(mode="after")
+    def _refuse_what_is_unsound(self) -> TrainConfig:
+        if problems := _unsound(self):
+            raise ValueError("\n".join(problems))
+        return self
+
+
+def _unsound(train: TrainConfig) -> list[str]:
+    """Return every reason why these adversarial settings cannot go together.
+
+    Hinge, minimax and non-saturating losses may do without a constraint, and take any.
+    """
+    loss, regularizer = train.adversary
+    penalised = regularizer in ("gradient-penalty", "one-sided-penalty")
+    spectral = regularizer == "spectral-norm"
+    strength, bound = (
+        train.gradient_penalty != TrainConfig.model_fields["gradient_penalty"].default,
+        train.weight_clip != TrainConfig.model_fields["weight_clip"].default,
+    )
+    batch = train.batch_size
+    rules = {
+        "the wasserstein loss needs a Lipschitz critic: without a regularizer it is unbounded": (
+            loss == "wasserstein" and regularizer == "none"
+        ),
+        "a gradient_penalty of 0 constrains nothing; use a loss that allows regularizer = none": (
+            penalised and train.gradient_penalty == 0
+        ),
+        f"gradient_penalty has no meaning with regularizer = {regularizer}; choose one of both": (
+            strength and not penalised
+        ),
+        f"weight_clip has no meaning with regularizer = {regularizer}; choose one of both": (
+            bound and regularizer != "weight-clipping"
+        ),
+        "critic_norm = batch mixes rows, but a gradient penalty is the slope of each row's own "
+        "score; use layer": penalised and train.critic_norm == "batch",
+        "minibatch_discrimination mixes rows, but a gradient penalty is the slope of each row's "
+        "own score; use another regularizer": penalised and train.minibatch_discrimination > 0,
+        f"critic_norm = {train.critic_norm} divides by a spread that may be small, so that the "
+        "slope bound of spectral-norm is lost; use none": spectral and train.critic_norm != "none",
+        f"batch_size must be a multiple of pac = {train.pac}, and twice as large at least": (
+            batch is not None and (batch % train.pac > 0 or batch < 2 * train.pac)
+        ),
+    }
+    return [reason for reason, broken in rules.items() if broken]
 
 
 class SampleConfig(_Section):
@@ -167,8 +245,9 @@ class RunConfig(_Section):
             return cls.model_validate(values)
         except ValidationError as error:
             problems = [
-                f"  - {'.'.join(map(str, e['loc'])) or 'configuration'}: {e['msg']}"
+                f"  - {'.'.join(map(str, e['loc'])) or 'configuration'}: {reason}"
                 for e in error.errors(include_input=False, include_url=False)
+                for reason in e["msg"].removeprefix("Value error, ").splitlines()
             ]
             count = f"{len(problems)} problem" + "s" * (len(problems) > 1)
             raise ConfigError("\n".join([f"the configuration has {count}", *problems])) from None
