@@ -81,6 +81,8 @@ def verb(function: Callable[P, None]) -> Callable[P, None]:
 
 def main() -> None:
     """Run the command line; the console script ``synthgen``."""
+    # Small tensors on busy cores: threads that spin while they wait cost five times the work.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     app(prog_name="synthgen")
 
 

@@ -10,9 +10,14 @@ Whatever else escapes a stage (a pandas message may quote a cell) becomes a `Sta
 
 from __future__ import annotations
 
+import sysconfig
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+
+
+#: Folders of the standard library and of installed packages.
+_OTHERS = tuple(sysconfig.get_paths()[k] for k in ("stdlib", "platstdlib", "purelib", "platlib"))
 
 
 class SynthgenError(Exception):
@@ -149,8 +154,8 @@ def _place(error: BaseException) -> str:
     """File and line where `error` passed through our own code: enough to debug, free of values."""
     place, trace = "unknown place", error.__traceback__
     while trace is not None:
-        name = trace.tb_frame.f_code.co_filename.rsplit("/", 1)[-1]
-        if "site-packages" not in trace.tb_frame.f_code.co_filename:
-            place = f"{name}:{trace.tb_lineno}"
+        file = trace.tb_frame.f_code.co_filename
+        if not file.startswith(_OTHERS) and file != __file__:
+            place = f"{file.rsplit('/', 1)[-1]}:{trace.tb_lineno}"
         trace = trace.tb_next
     return place
