@@ -4,8 +4,9 @@ The generator has two parts. The *skeleton* answers, for any known subset of a r
 each unknown token is distributed: ``p(unknown | known)``. The *detail* part turns a latent and a
 full row of tokens into the offsets. The critic judges offsets given the tokens.
 
-Real rows are index sets, so first layers are sums of embeddings, never one-hot products. LayerNorm
-and no BatchNorm: a row must not depend on its neighbours, and averaged weights must fit.
+Real rows are index sets, so first layers are sums of embeddings, never one-hot products. The
+generator has LayerNorm and no BatchNorm: a row must not depend on its neighbours, and averaged
+weights must fit.
 """
 
 from __future__ import annotations
@@ -25,6 +26,16 @@ HARMONICS = 8
 NEVER = -30.0
 
 
+def half_precision(device: torch.device) -> torch.autocast:
+    """Matrix products in bfloat16 where the device has instructions for it: about twice as fast.
+
+    Measured on adult and king, in training and in sampling: no difference in any score that another
+    seed does not make as well.
+    """
+    supported = device.type == "cuda" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=supported)
+
+
 class Block(nn.Module):
     """Residual MLP block, (B, D) -> (B, D); the identity when new: its last layer is zero."""
 
@@ -39,7 +50,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``x + outer(gelu(inner(norm(x))))``."""
-        inner = F.gelu(self.inner(self.norm(x)), approximate="tanh")
+        inner = F.gelu(self.inner(self.norm(x)))
         if self.training and self.dropout:
             keep = torch.rand_like(inner) >= self.dropout
             inner = inner * keep * (1 / (1 - self.dropout))
@@ -283,34 +294,90 @@ class Generator(nn.Module):
         self.detail = Detail(layout, min(width, 128), latent) if detail else None
 
 
+class MinibatchDiscrimination(nn.Module):
+    """How near each example is to the others of its batch, (B, D) -> (B, K).
+
+    Salimans et al. 2016, section 3.2: K kernels of ``exp(-L1 distance)``. NOTE[DIFF]: the mean over
+    the others instead of the sum over all, so that its scale does not depend on the batch size.
+    """
+
+    def __init__(self, width: int, kernels: int, d_kernel: int = 5) -> None:
+        super().__init__()
+        self.shape = (kernels, d_kernel)
+        self.project = nn.Linear(width, kernels * d_kernel, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the mean closeness in [0, 1] for each kernel; B >= 2."""
+        m = self.project(x).unflatten(1, self.shape)
+        closeness = (-(m[:, None] - m[None]).abs().sum(dim=3)).exp()
+        near: Tensor = (closeness.sum(dim=1) - 1) / (len(x) - 1)
+        return near
+
+
 class Critic(nn.Module):
-    """Score (B,) of offsets given tokens; unbounded. The docs also call it discriminator.
+    """Score (P,) of P packs of offsets given tokens; unbounded. The docs also say discriminator.
 
     It sees the offsets and the decoded, standardised numbers, so that ``a = b + c`` and points on a
     map are visible to it.
+
+    Parameters
+    ----------
+    layout : Layout
+    width : int
+    pac : int
+        Rows that share one score (Lin et al. 2018, PacGAN). NOTE[DIFF]: the first layer is the same
+        for every row of a pack, the second sees them all; and each row has its own condition.
+    kernels : int
+        Of `MinibatchDiscrimination`, shown to the last layer; 0 leaves it out.
+    norm : {"none", "layer", "batch"}
+        What is done to the input of each hidden layer's activation.
     """
 
-    def __init__(self, layout: Layout, width: int) -> None:
+    def __init__(
+        self, layout: Layout, width: int, *, pac: int = 1, kernels: int = 0, norm: str = "none"
+    ) -> None:
         super().__init__()
+        self.pac = pac
         self.cells = Cells(layout)
         self.tokens = TokenSum(layout, width)
         self.numbers = nn.Linear(2 * len(layout.offset_parents), width)
-        self.hidden = nn.ModuleList(nn.Linear(width, width) for _ in range(2))
-        self.score = nn.Linear(width, 1)
+        self.hidden = nn.ModuleList(nn.Linear(n * width, width) for n in (pac, 1))
+        self.norms = nn.ModuleList(_norm(norm, width) for _ in self.hidden)
+        self.nearness = MinibatchDiscrimination(width, kernels) if kernels else None
+        self.score = nn.Linear(width + kernels, 1)
 
     def given(self, tokens: Tensor) -> Condition:
         """Return what the critic knows of (B, T) tokens: computed once, used for real and fake."""
         return (self.tokens(tokens), *self.cells(tokens))
 
+    def pack(self, offsets: Tensor) -> Tensor:
+        """Return the (B, O) offsets of rows as those of packs, (B / pac, pac * O)."""
+        return offsets.reshape(len(offsets) // self.pac, -1)
+
     def forward(self, offsets: Tensor, condition: Condition) -> Tensor:
-        """Return the score (B,) of offsets (B, O); those of exact values have no influence."""
+        """Return the score (P,) of packed offsets, (P, pac * O), of P * pac rows.
+
+        Offsets of exact values have no influence.
+        """
         embedded, lower, span = condition
-        places = (2 * offsets - 1) * (span > 0)
-        x = embedded + self.numbers(torch.cat([places, lower + offsets * span], dim=1))
-        for layer in self.hidden:
-            x = layer(F.leaky_relu(x, 0.2))
-        out: Tensor = self.score(F.leaky_relu(x, 0.2)).squeeze(1)
+        rows = offsets.reshape(lower.shape)
+        places = (2 * rows - 1) * (span > 0)
+        x = embedded + self.numbers(torch.cat([places, lower + rows * span], dim=1))
+        x = x.reshape(len(offsets), -1)
+        for layer, norm in zip(self.hidden, self.norms, strict=True):
+            x = norm(layer(F.leaky_relu(x, 0.2)))
+        x = F.leaky_relu(x, 0.2)
+        if self.nearness is not None:
+            x = torch.cat([x, self.nearness(x)], dim=1)
+        out: Tensor = self.score(x).squeeze(1)
         return out
+
+
+def _norm(name: str, width: int) -> nn.Module:
+    if name == "layer":
+        return nn.LayerNorm(width)
+    # Statistics of the batch at hand, always: the critic scores nothing outside training.
+    return nn.BatchNorm1d(width, track_running_stats=False) if name == "batch" else nn.Identity()
 
 
 def _log(frequencies: Floats) -> Floats:

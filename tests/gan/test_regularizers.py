@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from synthgen.config import TrainConfig
 from synthgen.encode.column import EncodedTable, Layout
 from synthgen.gan.losses import LOSSES
 from synthgen.gan.nets import Critic
@@ -80,7 +81,7 @@ def test_plain_gradient_is_the_mean_of_the_examples(
     tokens = torch.from_numpy(encoded.tokens[:8]).long()
     real = torch.from_numpy(encoded.offsets[:8])
     fake, eps = torch.rand(real.shape, generator=noise), torch.rand(8, 1, generator=noise)
-    rule, weights = REGULARIZERS[regularizer](10.0), list(critic.parameters())
+    rule, weights = REGULARIZERS[regularizer](TrainConfig()), list(critic.parameters())
 
     def gradient(rows: slice) -> list[Tensor]:
         batch = (x[rows] for x in (tokens, real, fake, eps))
