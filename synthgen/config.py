@@ -111,7 +111,9 @@ class TrainConfig(_Section):
         0, ge=0, le=20, description="critic steps that the generator looks ahead; 0: off"
     )
     evaluate_every: int | None = Field(None, ge=1, description="steps between held-out scores")
-    patience: int = Field(4, ge=1, description="held-out scores without progress before stopping")
+    patience: int = Field(
+        2, ge=1, description="held-out scores clearly above the best before training is ended"
+    )
     max_minutes: float | None = Field(None, gt=0, description="time budget of training")
 
     @property

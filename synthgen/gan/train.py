@@ -37,7 +37,7 @@ from synthgen.gan.checkpoint import (
 )
 from synthgen.gan.condition import random_known, unknown_mean
 from synthgen.gan.losses import LOSSES, Loss
-from synthgen.gan.nets import Critic, Detail, Generator, Skeleton
+from synthgen.gan.nets import Critic, Detail, Generator, Skeleton, half_precision
 from synthgen.gan.regularizers import REGULARIZERS, Regularizer
 from synthgen.rng import derive
 
@@ -48,7 +48,7 @@ WARM_UP = 100
 LOG_EVERY = 20
 MAX_VALIDATION = 2_048
 #: A validation score this much above the best one means that the generator learns rows by heart.
-OVERFIT = 1.03
+OVERFIT = 1.01
 #: What is left of training, as a share of what was made, once rows are learnt by heart.
 LANDING = 0.25
 #: Passes over the rows of a small table.
@@ -327,7 +327,8 @@ def fit_skeleton(
         try:
             batch = tokens[next(rows)]
             known, split = random_known(len(batch), n_tokens, skeleton.n_coarse, noise, device)
-            loss = skeleton_loss(skeleton, batch, known, split)
+            with half_precision(device):
+                loss = skeleton_loss(skeleton, batch, known, split)
             loss.backward()  # type: ignore[no-untyped-call]
         except OUT_OF_MEMORY:
             out_of_memory = True  # dealt with below, when the traceback has let go of the step
