@@ -33,6 +33,7 @@ from synthgen.synthesizer import Synthesizer
 from synthgen.table import RealTable, to_arrow
 
 TARGETS = {"adult": "income", "bank": "y", "king": "price"}
+HEADER = "table    seed  shape  trend pairtv   TSTR   C2ST    DCR copies/holdout  fit s smp s   MiB"
 
 
 def read(path: Path, target: str) -> RealTable:
@@ -64,10 +65,9 @@ def judge(args: argparse.Namespace, table: str, synthetic: Path) -> dict[str, ob
     return scores
 
 
-def measure(args: argparse.Namespace, table: str, seed: int) -> None:
+def measure(args: argparse.Namespace, config: RunConfig, table: str, seed: int) -> None:
     """Fit, sample, judge; print one line."""
     real = read(args.data / f"{table}.train.csv", TARGETS[table])
-    config = RunConfig.from_toml(Path(args.config).read_text()) if args.config else RunConfig()
     start = time.process_time()
     fitted = Synthesizer.fit(real, config=config, seed=seed, device="cpu")
     fit_s, start = time.process_time() - start, time.process_time()
@@ -91,24 +91,29 @@ def measure(args: argparse.Namespace, table: str, seed: int) -> None:
     )
 
 
-def main() -> None:
-    """Print the table of all runs."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def arguments(description: str) -> argparse.ArgumentParser:
+    """Return the options of every benchmark that uses the judge."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--tables", default="adult,bank,king")
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--judge", type=Path, default=Path("../shared/bench"))
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--python", default=sys.executable)
+    return parser
+
+
+def main() -> None:
+    """Print the table of all runs."""
+    parser = arguments(__doc__.splitlines()[0])
     parser.add_argument("--config", default=None, help="a TOML configuration to compare with")
     args = parser.parse_args()
     args.data = args.data.absolute()
+    config = RunConfig.from_toml(Path(args.config).read_text()) if args.config else RunConfig()
     torch.set_num_threads(1)
-    print(
-        "table    seed  shape  trend pairtv   TSTR   C2ST    DCR copies/holdout  fit s smp s   MiB"
-    )
+    print(HEADER)
     for table in args.tables.split(","):
         for seed in args.seeds.split(","):
-            measure(args, table, int(seed))
+            measure(args, config, table, int(seed))
 
 
 if __name__ == "__main__":
