@@ -22,7 +22,7 @@ CELLS: dict[str, dict[str, Any]] = {
     "default": {},
     "no-critic": {"critic_steps": 0},
     **{name: {"preset": name} for name in PRESETS if name != "wgan-gp"},
-    "gp-0.1": {"gradient_penalty": 0.1},
+    "gp-10": {"gradient_penalty": 10.0},
     "n-critic-5": {"n_critic": 5},
     "critic-x3": {"critic_steps": 1_200},
     "pac-8": {"pac": 8},

@@ -97,8 +97,12 @@ class TrainConfig(_Section):
     ema: float = Field(0.995, ge=0, lt=1, description="decay of the averaged generator")
     latent: int = Field(32, ge=1, le=1_024)
     n_critic: int = Field(2, ge=1, le=100)
-    gradient_penalty: float = Field(10.0, ge=0, le=1_000)
-    weight_clip: float = Field(0.01, gt=0, le=1, description="bound of the critic's weights")
+    gradient_penalty: float | None = Field(
+        None, gt=0, le=1_000, description="weight of the penalty; None: 0.1"
+    )
+    weight_clip: float | None = Field(
+        None, gt=0, le=1, description="bound of the critic's weights; None: 0.01"
+    )
     pac: int = Field(1, ge=1, le=64, description="rows that the critic scores as one (PacGAN)")
     minibatch_discrimination: int = Field(
         0, ge=0, le=256, description="kernels with which the critic compares rows; 0: off"
@@ -137,23 +141,16 @@ def _unsound(train: TrainConfig) -> list[str]:
     loss, regularizer = train.adversary
     penalised = regularizer in ("gradient-penalty", "one-sided-penalty")
     spectral = regularizer == "spectral-norm"
-    strength, bound = (
-        train.gradient_penalty != TrainConfig.model_fields["gradient_penalty"].default,
-        train.weight_clip != TrainConfig.model_fields["weight_clip"].default,
-    )
     batch = train.batch_size
     rules = {
         "the wasserstein loss needs a Lipschitz critic: without a regularizer it is unbounded": (
             loss == "wasserstein" and regularizer == "none"
         ),
-        "a gradient_penalty of 0 constrains nothing; use a loss that allows regularizer = none": (
-            penalised and train.gradient_penalty == 0
-        ),
         f"gradient_penalty has no meaning with regularizer = {regularizer}; choose one of both": (
-            strength and not penalised
+            train.gradient_penalty is not None and not penalised
         ),
         f"weight_clip has no meaning with regularizer = {regularizer}; choose one of both": (
-            bound and regularizer != "weight-clipping"
+            train.weight_clip is not None and regularizer != "weight-clipping"
         ),
         "critic_norm = batch mixes rows, but a gradient penalty is the slope of each row's own "
         "score; use layer": penalised and train.critic_norm == "batch",

@@ -245,8 +245,6 @@ def test_two_clusters_are_learnt(preset: str) -> None:
     tokens = torch.zeros(n, 2, dtype=torch.int64)
     config = TrainConfig.model_validate(
         {"preset": preset, "critic_steps": 200, "batch_size": 128, "ema": 0.95}
-        # In cells of width one the distance is small against a penalty of weight 10.
-        | ({"gradient_penalty": 0.1} if preset == "wgan-gp" else {})
     )
     torch.manual_seed(0)
     fitted = fit_detail(
@@ -271,7 +269,7 @@ def test_two_clusters_are_learnt(preset: str) -> None:
 
 UNSOUND: list[tuple[dict[str, Any], str]] = [
     ({"regularizer": "none"}, "Lipschitz"),
-    ({"gradient_penalty": 0.0}, "constrains nothing"),
+    ({"gradient_penalty": 0.0}, "greater than 0"),
     ({"preset": "wgan-clip", "gradient_penalty": 5.0}, "gradient_penalty has no meaning"),
     ({"weight_clip": 0.1}, "weight_clip has no meaning"),
     ({"critic_norm": "batch"}, "critic_norm = batch mixes rows"),
