@@ -20,6 +20,7 @@ from synthgen.errors import ConfigError, DataError, GateRefused, SynthgenError
 if TYPE_CHECKING:
     from synthgen.config import RunConfig
     from synthgen.pipeline import Outcome
+    from synthgen.plan import Estimate
     from synthgen.run_folder import RunFolder
 
 P = ParamSpec("P")
@@ -182,6 +183,40 @@ def run(
     else:
         as_flow = flow or bool(os.environ.get("PREFECT_API_URL"))
         _finish(_run(settings, run_dir, as_flow=as_flow), as_json=as_json)
+
+
+@app.command()
+@verb
+def plan(
+    data: Annotated[str, typer.Option("--data", help="CSV or Parquet: a path or file:// URI.")],
+    schema: Schema = None,
+    rows: Annotated[int | None, typer.Option("--rows", min=1, help="Synthetic rows.")] = None,
+    config: Config = None,
+    device: Device = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a run would take: sizes, minutes, memory; refuse what cannot fit. Writes nothing.
+
+    Example: synthgen plan --data patients.csv --schema patients.toml --rows 10000
+    """
+    from dataclasses import asdict
+
+    from synthgen.config import RunConfig
+    from synthgen.plan import estimate
+
+    options = {
+        "data": data,
+        "schema_path": None if schema is None else str(schema),
+        "rows": rows,
+        "device": device,
+    }
+    base = {} if config is None else RunConfig.load(config).model_dump(exclude_unset=True)
+    settings = {**base, **{k: v for k, v in options.items() if v is not None}}
+    found = estimate(RunConfig.build(settings))
+    if as_json:
+        typer.echo(json.dumps(asdict(found)))
+    else:
+        _print_estimate(found)
 
 
 @app.command()
@@ -460,6 +495,22 @@ def _print_plan(settings: RunConfig, run_dir: Path | None, *, as_json: bool) -> 
     typer.echo(f"run folder:  {plan['run_dir']}")
     for note in plan["notes"]:
         typer.echo(f"note: {note}")
+
+
+def _print_estimate(found: Estimate) -> None:
+    widest = ", ".join(f"{name} {width:,}" for name, width in found.widest)
+    typer.echo(f"input:    {found.rows:,} rows, {found.columns} columns to learn")
+    typer.echo(f"encoded:  {found.tokens} tokens, {found.logits:,} levels, {found.offsets} offsets")
+    typer.echo(f"widest:   {widest}")
+    typer.echo(f"network:  {found.parameters:,} parameters")
+    typer.echo(
+        f"training: {found.steps:,} + {found.critic_steps:,} steps of {found.batch_size} rows "
+        f"on {found.device}"
+    )
+    for stage, minutes in found.minutes.items():
+        typer.echo(f"  {stage:<9} {minutes:6.1f} min, {found.cpu_minutes[stage]:.1f} CPU min")
+    gib = 2**30
+    typer.echo(f"memory:   {found.memory / gib:.1f} of {found.available / gib:.1f} GiB")
 
 
 def _short(path: Path) -> str:

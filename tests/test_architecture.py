@@ -32,6 +32,7 @@ ROWS = {
     "synthgen.report": 5,
     "synthgen.run_folder": 6,
     "synthgen.pipeline": 6,
+    "synthgen.plan": 6,
     "synthgen.augment": 6,
     "synthgen.progress": 7,
     "synthgen.cli": 7,

@@ -1,0 +1,184 @@
+"""What a run would take, said before it: sizes, minutes, memory; and a refusal of what cannot fit.
+
+The input is read and the encoder fitted as a run does it, so those are measured; training and
+drawing are timed by a second of real steps on random rows; only judging is told by a formula.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from synthgen.config import RunConfig
+from synthgen.encode.table import TableEncoder
+from synthgen.errors import ConfigError, boundary
+from synthgen.pipeline import read_input
+from synthgen.table import split
+
+GIB = 2**30
+#: Seconds of checking the input against its schema.
+CHECK_SECONDS = 1.2
+#: Seconds of judging: a constant, and for 1,000 cells (rows, up to `JUDGED_ROWS`, times columns).
+JUDGE_SECONDS, JUDGE_SECONDS_A_CELL = 4.0, 0.01
+JUDGED_ROWS = 20_000
+#: Bytes of judging beyond what is resident when it starts: its libraries, and a cell's features.
+JUDGE_BYTES, JUDGE_BYTES_A_CELL = 250 * 2**20, 200
+#: Rows drawn to time drawing.
+DRAWN = 1_024
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run would take.
+
+    Attributes
+    ----------
+    rows, train_rows, columns : int
+        Of the input; rows to train on; modelled columns.
+    tokens, logits, offsets : int
+        Encoded width of a row: tokens, their levels in all, and offsets.
+    widest : tuple of (str, int)
+        The columns with the most levels, and how many they have.
+    parameters, steps, critic_steps, batch_size : int
+    device : str
+    minutes : dict of str to float
+        By stage: ingest, train, generate, validate; by the clock, which a busy machine stretches.
+    cpu_minutes : dict of str to float
+        The same in processor time.
+    memory : int
+        Peak bytes of the process.
+    available : int
+        Bytes of memory that this process may use.
+    """
+
+    rows: int
+    train_rows: int
+    columns: int
+    tokens: int
+    logits: int
+    offsets: int
+    widest: tuple[tuple[str, int], ...]
+    parameters: int
+    steps: int
+    critic_steps: int
+    batch_size: int
+    device: str
+    minutes: dict[str, float]
+    cpu_minutes: dict[str, float]
+    memory: int
+    available: int
+
+
+def estimate(config: RunConfig) -> Estimate:
+    """Read the input, fit the encoder, time a second of steps; write nothing.
+
+    Raises
+    ------
+    DataError, SchemaError
+        What `run` would raise about the input.
+    ConfigError
+        If the run cannot fit into memory: it names the column that takes most, and the remedy.
+    """
+    from synthgen.gan.calibrate import Spent, Stopwatch, calibrate
+    from synthgen.synthesizer import Synthesizer, pick_device
+
+    with boundary("plan"):
+        device = pick_device(config.device)
+        watch = Stopwatch()
+        table, _ = read_input(config)
+        halves = split(table, holdout=config.split.holdout, seed=config.seed or 0)
+        ingest = watch.lap()
+        frame, schema = halves.train.data, table.schema
+        encoder = TableEncoder.fit(frame, schema, config.encode, seed=config.seed or 0)
+        encoder.transform(frame)
+        encode, resident, layout = watch.lap(), _peak(), encoder.layout
+        widths = column_widths(encoder)
+        refuse_unfit(layout_bytes(encoder, len(frame), config), widths)
+        cost, generator = calibrate(layout, len(frame), config.train, device)
+        watch.lap()
+        drawn = min(DRAWN, config.rows)
+        for _ in Synthesizer(schema, encoder, generator, config).sample_batches(drawn, seed=0):
+            pass
+        draw = watch.lap().times(config.rows / drawn)
+    cells = min(max(len(table), config.rows), JUDGED_ROWS) * len(schema.modelled)
+    judge = JUDGE_SECONDS + JUDGE_SECONDS_A_CELL * cells / 1_000
+    spent = {
+        "ingest": ingest.plus(Spent(CHECK_SECONDS, CHECK_SECONDS)),
+        "train": encode.plus(cost.spent),
+        "generate": draw,
+        "validate": Spent(judge, judge),
+    }
+    synthetic = config.rows * int(frame.memory_usage(deep=True).sum()) // len(frame)
+    judging = JUDGE_BYTES + JUDGE_BYTES_A_CELL * cells + 2 * synthetic
+    memory = resident + max(cost.memory, judging)
+    refuse_unfit(memory, widths)
+    return Estimate(
+        rows=len(table),
+        train_rows=len(frame),
+        columns=len(schema.modelled),
+        tokens=len(layout.sizes),
+        logits=layout.width,
+        offsets=len(layout.offset_parents),
+        widest=tuple(widths.most_common(3)),
+        parameters=cost.parameters,
+        steps=cost.sizes.steps,
+        critic_steps=cost.sizes.critic_steps,
+        batch_size=cost.sizes.batch_size,
+        device=device.type,
+        minutes={stage: round(s.clock / 60, 3) for stage, s in spent.items()},
+        cpu_minutes={stage: round(s.cpu / 60, 3) for stage, s in spent.items()},
+        memory=memory,
+        available=memory_of_machine(),
+    )
+
+
+def layout_bytes(encoder: TableEncoder, n_rows: int, config: RunConfig) -> int:
+    """Return the least bytes of training, by arithmetic alone: before a network is built."""
+    from synthgen.gan import calibrate, train
+
+    layout = encoder.layout
+    sizes = train.plan(config.train, layout, n_rows)
+    # Embeddings and head; hidden layers; a fine token's bias of each level and cell.
+    weights = 2 * layout.width * sizes.width + 2 * sizes.depth * sizes.width**2
+    weights += sum(p.size for p in layout.fine_priors)
+    return calibrate.memory(layout, n_rows, sizes, weights)
+
+
+def column_widths(encoder: TableEncoder) -> Counter[str]:
+    """Return how many levels, of all its tokens together, each column has."""
+    layout, widths = encoder.layout, Counter[str]()
+    fine = {int(parent): layout.n_coarse + j for j, parent in enumerate(layout.parents)}
+    for i, part in enumerate(encoder.parts):
+        widths[part.column] += int(layout.sizes[i])
+        if i in fine:
+            widths[part.column] += int(layout.sizes[fine[i]])
+    return widths
+
+
+def refuse_unfit(memory: int, widths: Counter[str], available: int | None = None) -> None:
+    """Raise ConfigError if `memory` bytes are more than there are, naming the widest column."""
+    available = memory_of_machine() if available is None else available
+    if memory <= available:
+        return
+    (name, width), total = widths.most_common(1)[0], sum(widths.values())
+    raise ConfigError(
+        f"the run needs about {memory / GIB:,.1f} GiB and there are {available / GIB:,.1f}: "
+        f"column '{name}' takes {width / total:.0%} of the {total:,} levels of a row; declare it "
+        "an id if it is one, lower encode.max_levels or train.width, or give fewer rows"
+    )
+
+
+def memory_of_machine() -> int:
+    """Return the bytes of memory that this process may use: the machine's, or its container's."""
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = Path("/sys/fs/cgroup/memory.max")
+    text = limit.read_text().strip() if limit.is_file() else "max"
+    return min(machine, int(text)) if text.isdecimal() else machine
+
+
+def _peak() -> int:
+    """Return the peak resident bytes of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1_024
