@@ -86,7 +86,7 @@ def plan(config: TrainConfig, layout: Layout, n_rows: int) -> Plan:
     batch = config.batch_size or int(2 ** np.clip(round(math.log2(n_rows / 24 + 1)), 4, 9))
     full = EPOCHS * min(n_rows, 16_000) / batch * max(1.0, n_rows / 16_000) ** 0.25
     steps = max(300, round(full)) if config.steps is None else config.steps
-    width = config.width or (256 if n_rows >= 3_000 else 128)
+    width = config.width or (256 if n_rows >= 3_000 else 128 if n_rows >= 1_000 else 64)
     depth = config.depth or (3 if n_tokens > 24 and n_rows >= 3_000 else 2)
     default_critic = min(steps // 5, 400) if len(layout.offset_parents) else 0
     critic = default_critic if config.critic_steps is None else config.critic_steps
