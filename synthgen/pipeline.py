@@ -430,6 +430,7 @@ def provenance(folder: RunFolder) -> dict[str, Any]:
         "seed": config.seed,
         "device": draw["device"],
         "synthesizer": draw["synthesizer"],
+        "training_notes": folder.training_notes,
         "config": config.model_dump(include={"split", "encode", "train", "sample", "gate"}),
         "versions": draw["versions"] | versions("synthgen", "pandas", "pyarrow"),
     }

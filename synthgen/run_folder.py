@@ -222,6 +222,13 @@ class RunFolder:
         return list({(s.get("phase"), s.get("step"), *sorted(s)): s for s in steps}.values())
 
     @property
+    def training_notes(self) -> list[str]:
+        """What training told people: few rows, a batch halved, an interruption; each once."""
+        events = map(json.loads, self.log_path.read_text(encoding="utf-8").splitlines())
+        notes = [e["text"] for e in events if (e["stage"], e["event"]) == ("train", "note")]
+        return list(dict.fromkeys(notes))
+
+    @property
     def report(self) -> Report:
         """The stored report."""
         self.require(self.report_path, "validate")

@@ -274,6 +274,7 @@ def test_a_stage_called_again_goes_on(
     with listening(lambda event: notes.append(event["text"]) if "text" in event else None):
         pipeline.train(folder)
     assert "training goes on from step 24" in notes
+    assert folder.training_notes == ["training goes on from step 24"]
     again = [sha256(folder.bundle_path / "generator.safetensors"), folder.training]
     for steps in (whole[1], again[1]):
         for step in steps:
