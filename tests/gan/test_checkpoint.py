@@ -24,8 +24,8 @@ from synthgen.encode.table import TableEncoder
 from synthgen.errors import StageError, TrainingError
 from synthgen.files import sha256
 from synthgen.gan.checkpoint import Checkpoint
-from synthgen.gan.nets import Generator, Skeleton
-from synthgen.gan.train import _batches, fit, fit_skeleton, plan
+from synthgen.gan.nets import Detail, Generator, Skeleton
+from synthgen.gan.train import _batches, _fit_detail, fit, fit_skeleton, plan
 from synthgen.run_folder import Event, listening
 
 CPU = torch.device("cpu")
@@ -205,7 +205,7 @@ def test_batches_are_a_function_of_their_number() -> None:
 # --- memory
 
 
-def hungry(net: Skeleton, failures: list[BaseException]) -> None:
+def hungry(net: Skeleton | Detail, failures: list[BaseException]) -> None:
     """Let the next training steps of `net` fail, once for each of `failures`."""
 
     def fail(module: torch.nn.Module, _: Any) -> None:
@@ -234,6 +234,21 @@ def test_running_out_of_memory_halves_the_batch(
     notes = [r["note"] for r in records if "note" in r]
     assert [n.split(" rows")[0].split()[-1] for n in notes] == ["32", "16"]
     assert records[-1]["step"] == CONFIG.steps
+
+
+def test_the_adversarial_part_halves_the_batch_too(
+    encoded: EncodedTable, layout: Layout, tokens: torch.Tensor
+) -> None:
+    net, records = Detail(layout, 8, 4), list[dict[str, Any]]()
+    hungry(net, [MemoryError()])
+    offsets, noise = torch.from_numpy(encoded.offsets), torch.Generator().manual_seed(0)
+    sizes = plan(CONFIG, layout, len(tokens))
+    trained = _fit_detail(
+        net, layout, tokens, offsets, CONFIG, sizes, noise, float("inf"), records.append
+    )
+    assert all(bool(torch.isfinite(p).all()) for p in trained.parameters())
+    assert "32 rows" in str(records[0]["note"])
+    assert records[-1]["step"] == CONFIG.critic_steps
 
 
 def test_memory_for_not_even_one_row_is_an_error(layout: Layout, tokens: torch.Tensor) -> None:
