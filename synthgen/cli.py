@@ -229,7 +229,7 @@ def demo(
 ) -> None:
     """Run the embedded demo table (made-up hospital admissions) through the whole flow.
 
-    Example: synthgen demo --rows 5000
+    Example: synthgen demo --rows 20000
     """
     import tempfile
 
