@@ -92,7 +92,9 @@ class TrainConfig(_Section):
     width: int | None = Field(None, ge=8, le=4_096)
     depth: int | None = Field(None, ge=1, le=8)
     learning_rate: float = Field(2e-3, gt=0, le=1)
-    dropout: float = Field(0.2, ge=0, lt=1, description="share of hidden units dropped")
+    dropout: float | None = Field(
+        None, ge=0, lt=1, description="share of hidden units dropped; None: from rows"
+    )
     weight_decay: float = Field(0.3, ge=0, le=10, description="decoupled, as in AdamW")
     ema: float = Field(0.995, ge=0, lt=1, description="decay of the averaged generator")
     latent: int = Field(32, ge=1, le=1_024)

@@ -99,7 +99,7 @@ def calibrate(
             depth=sizes.depth,
             latent=config.latent,
             detail=sizes.critic_steps > 0,
-            dropout=config.dropout,
+            dropout=sizes.dropout,
         ).to(device)
         a_step = _skeleton_step(generator, layout, config, sizes, device)
         a_critic_step = _detail_step(generator, layout, config, sizes, device)

@@ -51,6 +51,8 @@ MAX_VALIDATION = 2_048
 OVERFIT = 1.01
 #: What is left of training, as a share of what was made, once rows are learnt by heart.
 LANDING = 0.25
+#: From so many rows on, less dropout is enough.
+MANY_ROWS = 12_000
 #: Passes over the rows of a small table.
 EPOCHS = 80
 #: Rounds of bad luck (not finite, rolled back) that training survives.
@@ -67,6 +69,7 @@ class Plan:
     Attributes
     ----------
     steps, critic_steps, batch_size, width, depth, evaluate_every : int
+    dropout : float
     """
 
     steps: int
@@ -75,6 +78,7 @@ class Plan:
     width: int
     depth: int
     evaluate_every: int
+    dropout: float
 
 
 def plan(config: TrainConfig, layout: Layout, n_rows: int) -> Plan:
@@ -88,6 +92,8 @@ def plan(config: TrainConfig, layout: Layout, n_rows: int) -> Plan:
     steps = max(300, round(full)) if config.steps is None else config.steps
     width = config.width or (256 if n_rows >= 3_000 else 128 if n_rows >= 1_000 else 64)
     depth = config.depth or (3 if n_tokens > 24 and n_rows >= 3_000 else 2)
+    # Fewer rows are sooner learnt by heart: king's DCR share falls from .535 to .526.
+    dropout = 0.2 if n_rows >= MANY_ROWS else 0.3
     default_critic = min(steps // 5, 400) if len(layout.offset_parents) else 0
     critic = default_critic if config.critic_steps is None else config.critic_steps
     return Plan(
@@ -97,6 +103,7 @@ def plan(config: TrainConfig, layout: Layout, n_rows: int) -> Plan:
         width=width,
         depth=depth,
         evaluate_every=config.evaluate_every or max(1, steps // 15),
+        dropout=dropout if config.dropout is None else config.dropout,
     )
 
 
@@ -163,7 +170,7 @@ def _fit(
         depth=sizes.depth,
         latent=config.latent,
         detail=sizes.critic_steps > 0,
-        dropout=config.dropout,
+        dropout=sizes.dropout,
     ).to(device)
     noise = torch.Generator(device).manual_seed(derive(seed, "train"))
     tokens = torch.from_numpy(table.tokens).to(device, torch.int64)
