@@ -27,9 +27,10 @@ from synthgen.encode.numeric import NumericEncoder
 from synthgen.encode.relations import Lookup
 from synthgen.encode.table import TableEncoder
 from synthgen.errors import BundleError, ConfigError, DataError, SchemaError
+from synthgen.files import sha256
 from synthgen.gan.nets import Generator
 from synthgen.gan.sample import BLOCK, Restriction, Tails, draw_block
-from synthgen.gan.train import Log, fit, plan
+from synthgen.gan.train import Log, fit
 from synthgen.replace import regenerate
 from synthgen.rng import stream
 from synthgen.schema import Column, TableSchema
@@ -295,16 +296,15 @@ class Synthesizer:
         self.encoder.save(folder / "encoder.json")
         state = {k: v.detach().cpu().contiguous() for k, v in self.generator.state_dict().items()}
         save_file(state, folder / "generator.safetensors")
-        sizes = plan(self.config.train, self.encoder.layout, self.facts["rows"])
         index = {
             "format": BUNDLE_FORMAT,
             "facts": self.facts,
             "network": {
-                "width": sizes.width,
-                "depth": sizes.depth,
+                "width": self.generator.skeleton.width,
+                "depth": self.generator.skeleton.depth,
                 "detail": self.generator.detail is not None,
             },
-            "files": {name: _sha256(folder / name) for name in BUNDLE_FILES},
+            "files": {name: sha256(folder / name) for name in BUNDLE_FILES},
         }
         (folder / "bundle.json").write_text(json.dumps(index, indent=1), encoding="utf-8")
 
@@ -364,7 +364,7 @@ def _read_index(folder: Path) -> dict[str, Any]:
     try:
         index = json.loads(paths[0].read_text(encoding="utf-8"))
         version, hashes = index["format"], index["files"]
-        changed = [name for name in BUNDLE_FILES if hashes[name] != _sha256(folder / name)]
+        changed = [name for name in BUNDLE_FILES if hashes[name] != sha256(folder / name)]
     except (ValueError, KeyError, TypeError, RecursionError):
         raise BundleError(f"bundle {folder}: bundle.json is damaged") from None
     if version != BUNDLE_FORMAT:
@@ -374,11 +374,6 @@ def _read_index(folder: Path) -> dict[str, Any]:
     if changed:
         raise BundleError(f"bundle {folder}: {', '.join(changed)} changed since it was written")
     return dict(index)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _possible(encoder: Any) -> tuple[np.ndarray, np.ndarray | None]:

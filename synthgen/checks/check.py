@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import pandas as pd
@@ -162,4 +162,4 @@ def run_checks(evidence: Evidence, checks: dict[str, tuple[Area, Check]]) -> lis
         except Exception as error:
             note = f"the check crashed with {type(error).__name__}"
             results.append(Measurement(name, area, None, status="failed", note=note))
-    return [replace(m) for m in results]
+    return results

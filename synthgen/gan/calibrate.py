@@ -11,7 +11,15 @@ import torch
 from synthgen.config import TrainConfig
 from synthgen.encode.column import EncodedTable, Layout
 from synthgen.gan.nets import Critic, Generator
-from synthgen.gan.train import MAX_VALIDATION, Plan, Record, fit_detail, fit_skeleton, plan
+from synthgen.gan.train import (
+    MAX_VALIDATION,
+    Plan,
+    Record,
+    fit_detail,
+    fit_skeleton,
+    new_generator,
+    plan,
+)
 from synthgen.rng import stream
 
 #: Seconds of real steps.
@@ -93,14 +101,7 @@ def calibrate(
     sizes = plan(config, layout, n_rows)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(0)
-        generator = Generator(
-            layout,
-            width=sizes.width,
-            depth=sizes.depth,
-            latent=config.latent,
-            detail=sizes.critic_steps > 0,
-            dropout=sizes.dropout,
-        ).to(device)
+        generator = new_generator(layout, config, sizes).to(device)
         a_step = _skeleton_step(generator, layout, config, sizes, device)
         a_critic_step = _detail_step(generator, layout, config, sizes, device)
     scored = min(MAX_VALIDATION, n_rows // 20) * sizes.steps / sizes.evaluate_every

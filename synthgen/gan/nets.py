@@ -134,6 +134,7 @@ class Skeleton(nn.Module):
 
     def __init__(self, layout: Layout, width: int, depth: int, dropout: float = 0.0) -> None:
         super().__init__()
+        self.width, self.depth = width, depth
         self.sizes = layout.sizes.tolist()
         self.n_coarse = layout.n_coarse
         self.starts = layout.starts.tolist()

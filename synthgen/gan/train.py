@@ -164,14 +164,7 @@ def _fit(
 ) -> Generator:
     layout = table.layout
     saved = _resumable(checkpoint, sizes, log)
-    generator = Generator(
-        layout,
-        width=sizes.width,
-        depth=sizes.depth,
-        latent=config.latent,
-        detail=sizes.critic_steps > 0,
-        dropout=sizes.dropout,
-    ).to(device)
+    generator = new_generator(layout, config, sizes).to(device)
     noise = torch.Generator(device).manual_seed(derive(seed, "train"))
     tokens = torch.from_numpy(table.tokens).to(device, torch.int64)
     offsets = torch.from_numpy(table.offsets).to(device)
@@ -207,6 +200,18 @@ def _fit(
             generator.detail, layout, kept_tokens, kept_offsets, config, sizes, noise, budget, log
         )
     return generator.eval()
+
+
+def new_generator(layout: Layout, config: TrainConfig, sizes: Plan) -> Generator:
+    """Return an untrained generator of the planned sizes; weights come from torch's own stream."""
+    return Generator(
+        layout,
+        width=sizes.width,
+        depth=sizes.depth,
+        latent=config.latent,
+        detail=sizes.critic_steps > 0,
+        dropout=sizes.dropout,
+    )
 
 
 def _resumable(checkpoint: Checkpoint | None, sizes: Plan, log: Log) -> Saved | None:
