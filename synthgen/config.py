@@ -111,10 +111,22 @@ class TrainConfig(_Section):
     )
     critic_norm: Literal["none", "layer", "batch"] = "none"
     clip_grad: float = Field(
-        0.0, ge=0, description="largest gradient norm of critic and offset generator; 0: off"
+        0.0, ge=0, description="largest gradient norm of each network's step; 0: off"
     )
     unroll: int = Field(
         0, ge=0, le=20, description="critic steps that the generator looks ahead; 0: off"
+    )
+    architecture: Literal["mlp", "conv"] = Field(
+        "mlp", description="layers over the encoded row; conv: along its tokens, as in DCGAN"
+    )
+    harmonics: int = Field(
+        8, ge=0, le=64, description="smooth functions that the levels of a number share; 0: none"
+    )
+    row_adversary: float = Field(
+        0.0, ge=0, le=100, description="weight of a critic of whole rows of tokens; 0: off"
+    )
+    matching: float = Field(
+        0.0, ge=0, le=10_000, description="weight of one- and two-way histograms; 0: off"
     )
     evaluate_every: int | None = Field(None, ge=1, description="steps between held-out scores")
     patience: int = Field(
@@ -160,6 +172,10 @@ def _unsound(train: TrainConfig) -> list[str]:
         "own score; use another regularizer": penalised and train.minibatch_discrimination > 0,
         f"critic_norm = {train.critic_norm} divides by a spread that may be small, so that the "
         "slope bound of spectral-norm is lost; use none": spectral and train.critic_norm != "none",
+        "row_adversary draws tokens, which enter its critic through embeddings, and spectral-norm "
+        "bounds linear layers only: the wasserstein loss is unbounded; use a gradient penalty": (
+            train.row_adversary > 0 and spectral and loss == "wasserstein"
+        ),
         f"batch_size must be a multiple of pac = {train.pac}, and twice as large at least": (
             batch is not None and (batch % train.pac > 0 or batch < 2 * train.pac)
         ),

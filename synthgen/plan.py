@@ -137,14 +137,15 @@ def estimate(config: RunConfig) -> Estimate:
 
 def layout_bytes(encoder: TableEncoder, n_rows: int, config: RunConfig) -> int:
     """Return the least bytes of training, by arithmetic alone: before a network is built."""
-    from synthgen.gan import calibrate, train
+    from synthgen.gan import calibrate, nets, train
 
     layout = encoder.layout
     sizes = train.plan(config.train, layout, n_rows)
     # Embeddings and head; hidden layers; a fine token's bias of each level and cell.
     weights = 2 * layout.width * sizes.width + 2 * sizes.depth * sizes.width**2
     weights += sum(p.size for p in layout.fine_priors)
-    return calibrate.memory(layout, n_rows, sizes, weights)
+    form = nets.Form.of(config.train)
+    return calibrate.memory(layout, n_rows, sizes, weights, form)
 
 
 def column_widths(encoder: TableEncoder) -> Counter[str]:

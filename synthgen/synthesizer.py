@@ -28,7 +28,7 @@ from synthgen.encode.relations import Lookup
 from synthgen.encode.table import TableEncoder
 from synthgen.errors import BundleError, ConfigError, DataError, SchemaError
 from synthgen.files import sha256
-from synthgen.gan.nets import Generator
+from synthgen.gan.nets import Form, Generator
 from synthgen.gan.sample import BLOCK, Restriction, Tails, draw_block
 from synthgen.gan.train import Log, fit
 from synthgen.replace import regenerate
@@ -331,6 +331,7 @@ class Synthesizer:
                 depth=int(network["depth"]),
                 latent=config.train.latent,
                 detail=bool(network["detail"]),
+                form=Form.of(config.train),
             )
             state = load_file(folder / "generator.safetensors")
             if not all(bool(torch.isfinite(t).all()) for t in state.values()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, replace
 
@@ -10,7 +11,8 @@ import torch
 
 from synthgen.config import TrainConfig
 from synthgen.encode.column import EncodedTable, Layout
-from synthgen.gan.nets import Critic, Generator
+from synthgen.gan.nets import MLP, Critic, Form, Generator, d_row
+from synthgen.gan.rows import RowAdversary
 from synthgen.gan.train import (
     MAX_VALIDATION,
     Plan,
@@ -111,16 +113,18 @@ def calibrate(
         most = 60 * config.max_minutes * 1.2  # the detail part may take a fifth more
         spent = spent.times(min(1.0, most / spent.clock))
     parameters = sum(p.numel() for p in generator.parameters())
-    cost = Cost(sizes, parameters, spent, memory(layout, n_rows, sizes, parameters))
+    form = Form.of(config)
+    cost = Cost(sizes, parameters, spent, memory(layout, n_rows, sizes, parameters, form))
     return cost, generator.eval()
 
 
-def memory(layout: Layout, n_rows: int, sizes: Plan, parameters: int) -> int:
+def memory(layout: Layout, n_rows: int, sizes: Plan, parameters: int, form: Form = MLP) -> int:
     """Return the bytes that training `n_rows` rows holds at its peak, but for the libraries."""
     n_tokens, n_offsets = len(layout.sizes), len(layout.offset_parents)
     # Encoded rows (int32, float32), then as int64 on the device: all, and those not held out.
     rows = n_rows * (n_tokens * (4 + 8 + 8) + n_offsets * (4 + 4))
-    live = LIVE_LOGITS * layout.width + LIVE_UNITS * sizes.width * (sizes.depth + 1)
+    units = max(sizes.width, math.prod(d_row(layout, sizes.width, form)))
+    live = LIVE_LOGITS * layout.width + LIVE_UNITS * units * (sizes.depth + 1)
     seen = max(sizes.batch_size, min(MAX_VALIDATION, n_rows // 20))
     return rows + FLOAT * (COPIES * parameters + seen * live)
 
@@ -146,8 +150,17 @@ def _skeleton_step(
     quiet = replace(sizes, steps=2**40, evaluate_every=2**40)
     for budget in (CALIBRATION / 4, CALIBRATION):
         watch.lap()
+        adversary = RowAdversary.wanted(layout, sizes.width, config, device)
         fit_skeleton(
-            generator.skeleton, tokens, tokens[:0], config, quiet, noise, budget, records.append
+            generator.skeleton,
+            tokens,
+            tokens[:0],
+            config,
+            quiet,
+            noise,
+            budget,
+            records.append,
+            adversary=adversary,
         )
     return watch.lap().times(1 / int(records[-1]["step"]))
 
@@ -162,13 +175,7 @@ def _detail_step(
     tokens = torch.from_numpy(rows.tokens).to(device, torch.int64)
     offsets = torch.from_numpy(rows.offsets).to(device)
     noise = torch.Generator(device).manual_seed(0)
-    critic = Critic(
-        layout,
-        generator.detail.width,
-        pac=config.pac,
-        kernels=config.minibatch_discrimination,
-        norm=config.critic_norm,
-    ).to(device)
+    critic = Critic(layout, generator.detail.width, config).to(device)
     for n in (1, DETAIL_STEPS):
         watch = Stopwatch()
         few = replace(sizes, critic_steps=n)

@@ -11,17 +11,22 @@ weights must fit.
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from synthgen.config import TrainConfig
 from synthgen.encode.column import Floats, Layout
+from synthgen.gan.conv import ConvBlock, Funnel, Places, Pyramid
 
-#: Token embedding (B, D), lower bounds and spans (B, O).
+#: Embedded tokens (B, *d_row), lower bounds and spans (B, O).
 Condition = tuple[Tensor, Tensor, Tensor]
-#: Cosines over the ranks of an ordered token's levels.
-HARMONICS = 8
+#: Channels of a token in a convolution, as a share of the width, and at least.
+CHANNELS, MIN_CHANNELS = 1 / 8, 8
 #: Logit of a level that never occurs.
 NEVER = -30.0
 
@@ -34,6 +39,30 @@ def half_precision(device: torch.device) -> torch.autocast:
     """
     supported = device.type == "cuda" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=supported)
+
+
+@dataclass(frozen=True)
+class Form:
+    """How the networks are built inside.
+
+    Attributes
+    ----------
+    architecture : {"mlp", "conv"}
+        A row is the sum of its tokens' embeddings, or their sequence.
+    harmonics : int
+        Cosines over the ranks of an ordered token's levels; 0 for none.
+    """
+
+    architecture: str = "mlp"
+    harmonics: int = 8
+
+    @classmethod
+    def of(cls, config: TrainConfig) -> Form:
+        """Return the form that the settings ask for."""
+        return cls(config.architecture, config.harmonics)
+
+
+MLP = Form()
 
 
 class Block(nn.Module):
@@ -58,15 +87,15 @@ class Block(nn.Module):
         return out
 
 
-def smooth_basis(layout: Layout, n_extra: int = 0) -> Tensor:
+def smooth_basis(layout: Layout, n_extra: int = 0, harmonics: int = Form.harmonics) -> Tensor:
     """Return cosines over the ranks of ordered levels, (width + n_extra, M): M functions in all.
 
-    Block by block: each ordered token has `HARMONICS` columns of its own, zero for other rows.
+    Block by block: each ordered token has up to `harmonics` columns, zero for other rows.
     """
     columns = []
     for start, positions in zip(layout.starts, layout.positions, strict=True):
         ordered = np.flatnonzero(~np.isnan(positions))
-        for j in range(1, min(HARMONICS, len(ordered) // 2) + 1):
+        for j in range(1, min(harmonics, len(ordered) // 2) + 1):
             column = np.zeros(layout.width + n_extra, np.float32)
             column[start + ordered] = np.cos(np.pi * j * positions[ordered]) / j**0.5
             columns.append(column)
@@ -83,9 +112,18 @@ class SmoothTable(nn.Module):
 
     basis: Tensor
 
-    def __init__(self, layout: Layout, width: int, *, n_extra: int = 0, std: float = 0.0) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        width: int,
+        *,
+        n_extra: int = 0,
+        std: float = 0.0,
+        harmonics: int = Form.harmonics,
+    ) -> None:
         super().__init__()
-        self.register_buffer("basis", smooth_basis(layout, n_extra), persistent=False)
+        basis = smooth_basis(layout, n_extra, harmonics)
+        self.register_buffer("basis", basis, persistent=False)
         self.own = nn.Parameter(torch.empty(layout.width + n_extra, width))
         self.smooth = nn.Parameter(torch.empty(self.basis.shape[1], width))
         nn.init.normal_(self.own, std=std)
@@ -107,21 +145,80 @@ class TokenSum(nn.Module):
 
     starts: Tensor
 
-    def __init__(self, layout: Layout, width: int) -> None:
+    def __init__(
+        self, layout: Layout, width: int, *, harmonics: int = Form.harmonics, std: float = 0.0
+    ) -> None:
         super().__init__()
         n_tokens = len(layout.sizes)
         self.n_known = layout.width
-        self.table = SmoothTable(layout, width, n_extra=n_tokens, std=n_tokens**-0.5)
+        self.table = SmoothTable(
+            layout, width, n_extra=n_tokens, std=std or n_tokens**-0.5, harmonics=harmonics
+        )
         self.register_buffer("starts", torch.from_numpy(layout.starts), persistent=False)
+
+    def index(self, tokens: Tensor, known: Tensor | None) -> Tensor:
+        """Return the row of the table for each token, (B, T)."""
+        index = tokens + self.starts
+        if known is None:
+            return index
+        unknown = self.n_known + torch.arange(tokens.shape[1], device=tokens.device)
+        return torch.where(known, index, unknown)
 
     def forward(self, tokens: Tensor, known: Tensor | None = None) -> Tensor:
         """Return the sum for (B, T) int64 tokens, of which `known` (B, T) bool are shown."""
-        index = tokens + self.starts
-        if known is not None:
-            unknown = self.n_known + torch.arange(tokens.shape[1], device=tokens.device)
-            index = torch.where(known, index, unknown)
-        out: Tensor = F.embedding_bag(index, self.table(), mode="sum")
+        out: Tensor = F.embedding_bag(self.index(tokens, known), self.table(), mode="sum")
         return out
+
+    def blank(self, n_rows: int, table: Tensor) -> Tensor:
+        """Return rows of which nothing is known; `table` is ``self.table()``."""
+        return table[self.n_known :].sum(dim=0).repeat(n_rows, 1)
+
+    def show(self, x: Tensor, table: Tensor, token: int, embedded: Tensor) -> Tensor:
+        """Return `x`, where `token` was unknown, with its embedding (B, D) instead."""
+        return x + (embedded - table[self.n_known + token])
+
+
+class TokenSequence(TokenSum):
+    """The embeddings of a row's tokens side by side, (B, T) -> (B, T, D): for convolutions."""
+
+    def __init__(self, layout: Layout, width: int, *, harmonics: int = Form.harmonics) -> None:
+        super().__init__(layout, width, harmonics=harmonics, std=1.0)
+
+    def forward(self, tokens: Tensor, known: Tensor | None = None) -> Tensor:
+        """Return the embeddings of (B, T) int64 tokens, of which `known` (B, T) are shown."""
+        return F.embedding(self.index(tokens, known), self.table())
+
+    def blank(self, n_rows: int, table: Tensor) -> Tensor:
+        """Return rows of which nothing is known; `table` is ``self.table()``."""
+        return table[self.n_known :].repeat(n_rows, 1, 1)
+
+    def show(self, x: Tensor, table: Tensor, token: int, embedded: Tensor) -> Tensor:
+        """Return `x` with another embedding (B, D) of one token."""
+        return torch.cat([x[:, :token], embedded[:, None], x[:, token + 1 :]], dim=1)
+
+
+def d_row(layout: Layout, width: int, form: Form) -> tuple[int, ...]:
+    """Return the shape of one embedded row: (D,), or (T, channels) for convolutions."""
+    if form.architecture == "mlp":
+        return (width,)
+    return len(layout.sizes), max(MIN_CHANNELS, round(width * CHANNELS))
+
+
+def embedding(layout: Layout, width: int, form: Form) -> TokenSum:
+    """Return the first layer: (B, T) tokens -> (B, *d_row)."""
+    kind = TokenSequence if form.architecture == "conv" else TokenSum
+    return kind(layout, d_row(layout, width, form)[-1], harmonics=form.harmonics)
+
+
+def hidden_layers(
+    layout: Layout, width: int, depth: int, form: Form, dropout: float = 0.0
+) -> nn.ModuleList:
+    """Return `depth` residual blocks, (B, *d_row) -> (B, width)."""
+    if form.architecture == "mlp":
+        return nn.ModuleList(Block(width, dropout) for _ in range(depth))
+    n_tokens, channels = d_row(layout, width, form)
+    blocks = (ConvBlock(channels, dropout) for _ in range(depth))
+    return nn.ModuleList([*blocks, Funnel(n_tokens, channels, width)])
 
 
 class Skeleton(nn.Module):
@@ -132,17 +229,24 @@ class Skeleton(nn.Module):
     level, so that the distribution inside each bin starts true as well.
     """
 
-    def __init__(self, layout: Layout, width: int, depth: int, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        width: int,
+        depth: int,
+        dropout: float = 0.0,
+        form: Form = MLP,
+    ) -> None:
         super().__init__()
         self.width, self.depth = width, depth
         self.sizes = layout.sizes.tolist()
         self.n_coarse = layout.n_coarse
         self.starts = layout.starts.tolist()
         self.parents = layout.parents.tolist()
-        self.tokens = TokenSum(layout, width)
-        self.blocks = nn.ModuleList(Block(width, dropout) for _ in range(depth))
+        self.tokens = embedding(layout, width, form)
+        self.blocks = hidden_layers(layout, width, depth, form, dropout)
         self.norm = nn.LayerNorm(width)
-        self.head = SmoothTable(layout, width)
+        self.head = SmoothTable(layout, width, harmonics=form.harmonics)
         bias = np.zeros(layout.width, np.float32)
         coarse = np.concatenate([_log(p) for p in layout.priors])
         bias[: len(coarse)] = coarse
@@ -152,7 +256,7 @@ class Skeleton(nn.Module):
         )
 
     def trunk(self, x: Tensor) -> Tensor:
-        """Return the hidden state (B, D) of a token sum (B, D)."""
+        """Return the hidden state (B, D) of embedded rows (B, *d_row)."""
         for block in self.blocks:
             x = block(x)
         out: Tensor = self.norm(x)
@@ -173,8 +277,8 @@ class Skeleton(nn.Module):
             logits = logits + self.fine_bias[fine][tokens[:, self.parents[fine]]]
         return logits
 
-    def losses(self, tokens: Tensor, known: Tensor, *, fine: bool) -> Tensor:
-        """Return the cross-entropy in nats of each true token given the known ones.
+    def logits(self, tokens: Tensor, known: Tensor, *, fine: bool) -> list[Tensor]:
+        """Return the logits (B, size) of every token of one kind given the known ones.
 
         Parameters
         ----------
@@ -185,7 +289,7 @@ class Skeleton(nn.Module):
 
         Returns
         -------
-        (B, T - n_coarse) or (B, n_coarse)
+        list of T - n_coarse, or n_coarse, tensors
             Of known tokens as well; the caller masks them.
         """
         hidden = self.trunk(self.tokens(tokens, known))
@@ -198,13 +302,21 @@ class Skeleton(nn.Module):
         if fine:
             for j, parent in enumerate(self.parents):
                 blocks[j] = blocks[j] + F.embedding(tokens[:, parent], self.fine_bias[j])
-        return torch.stack(
-            [
-                F.cross_entropy(block, tokens[:, first + j], reduction="none")
-                for j, block in enumerate(blocks)
-            ],
-            dim=1,
-        )
+        return blocks
+
+    def losses(self, tokens: Tensor, known: Tensor, *, fine: bool) -> Tensor:
+        """Return the cross-entropy in nats of each true token, as `logits` are asked for."""
+        return cross_entropies(self.logits(tokens, known, fine=fine), self.asked(tokens, fine=fine))
+
+    def asked(self, of: Tensor, *, fine: bool) -> Tensor:
+        """Return the columns of (B, T) `of` that `logits` answers: coarse or fine tokens."""
+        return of[:, self.n_coarse :] if fine else of[:, : self.n_coarse]
+
+
+def cross_entropies(logits: list[Tensor], tokens: Tensor) -> Tensor:
+    """Return the cross-entropy in nats (B, C) of C tokens (B, C) by the logits of each."""
+    pairs = zip(logits, tokens.unbind(dim=1), strict=True)
+    return torch.stack([F.cross_entropy(a, b, reduction="none") for a, b in pairs], dim=1)
 
 
 class Cells(nn.Module):
@@ -250,14 +362,15 @@ class Detail(nn.Module):
     The last layer starts at zero, so that training starts from uniform offsets.
     """
 
-    def __init__(self, layout: Layout, width: int, latent: int) -> None:
+    def __init__(self, layout: Layout, width: int, latent: int, form: Form = MLP) -> None:
         super().__init__()
         self.width = width
         self.d_latent = max(latent, len(layout.offset_parents))
         self.cells = Cells(layout)
-        self.tokens = TokenSum(layout, width)
-        self.latent = nn.Linear(self.d_latent, width)
-        self.blocks = nn.ModuleList(Block(width) for _ in range(2))
+        self.tokens = embedding(layout, width, form)
+        self.d_row = d_row(layout, width, form)
+        self.latent = nn.Linear(self.d_latent, math.prod(self.d_row))
+        self.blocks = hidden_layers(layout, width, 2, form)
         self.head = nn.Linear(width, len(layout.offset_parents))
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
@@ -268,7 +381,7 @@ class Detail(nn.Module):
         An offset is the normal distribution function of a sum: one latent column, uniform by
         itself, plus what the network adds.
         """
-        x = self.tokens(tokens) + self.latent(latent)
+        x = self.tokens(tokens) + self.latent(latent).unflatten(1, self.d_row)
         for block in self.blocks:
             x = block(x)
         _, span = self.cells(tokens)
@@ -289,10 +402,11 @@ class Generator(nn.Module):
         latent: int,
         detail: bool,
         dropout: float = 0.0,
+        form: Form = MLP,
     ) -> None:
         super().__init__()
-        self.skeleton = Skeleton(layout, width, depth, dropout)
-        self.detail = Detail(layout, min(width, 128), latent) if detail else None
+        self.skeleton = Skeleton(layout, width, depth, dropout, form)
+        self.detail = Detail(layout, min(width, 128), latent, form) if detail else None
 
 
 class MinibatchDiscrimination(nn.Module):
@@ -315,15 +429,11 @@ class MinibatchDiscrimination(nn.Module):
         return near
 
 
-class Critic(nn.Module):
-    """Score (P,) of P packs of offsets given tokens; unbounded. The docs also say discriminator.
-
-    It sees the offsets and the decoded, standardised numbers, so that ``a = b + c`` and points on a
-    map are visible to it.
+class Scorer(nn.Module):
+    """The layers that every critic ends with: rows (B, D), packed, to scores (P,).
 
     Parameters
     ----------
-    layout : Layout
     width : int
     pac : int
         Rows that share one score (Lin et al. 2018, PacGAN). NOTE[DIFF]: the first layer is the same
@@ -334,18 +444,63 @@ class Critic(nn.Module):
         What is done to the input of each hidden layer's activation.
     """
 
-    def __init__(
-        self, layout: Layout, width: int, *, pac: int = 1, kernels: int = 0, norm: str = "none"
-    ) -> None:
+    def __init__(self, width: int, *, pac: int = 1, kernels: int = 0, norm: str = "none") -> None:
         super().__init__()
         self.pac = pac
-        self.cells = Cells(layout)
-        self.tokens = TokenSum(layout, width)
-        self.numbers = nn.Linear(2 * len(layout.offset_parents), width)
         self.hidden = nn.ModuleList(nn.Linear(n * width, width) for n in (pac, 1))
         self.norms = nn.ModuleList(_norm(norm, width) for _ in self.hidden)
         self.nearness = MinibatchDiscrimination(width, kernels) if kernels else None
         self.score = nn.Linear(width + kernels, 1)
+
+    def pack(self, rows: Tensor) -> Tensor:
+        """Return (B, G) rows as packs, (B / pac, pac * G)."""
+        return rows.reshape(len(rows) // self.pac, -1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the score (P,) of P packs of embedded rows, (P * pac, D)."""
+        x = self.pack(x)
+        for layer, norm in zip(self.hidden, self.norms, strict=True):
+            x = norm(layer(F.leaky_relu(x, 0.2)))
+        x = F.leaky_relu(x, 0.2)
+        if self.nearness is not None:
+            x = torch.cat([x, self.nearness(x)], dim=1)
+        out: Tensor = self.score(x).squeeze(1)
+        return out
+
+
+def scorer(width: int, config: TrainConfig) -> Scorer:
+    """Return the end of a critic as the settings ask for it."""
+    kernels = config.minibatch_discrimination
+    return Scorer(width, pac=config.pac, kernels=kernels, norm=config.critic_norm)
+
+
+class Critic(nn.Module):
+    """Score (P,) of P packs of offsets given tokens; unbounded. The docs also say discriminator.
+
+    It sees the offsets and the decoded, standardised numbers, so that ``a = b + c`` and points on a
+    map are visible to it. With convolutions each number stands beside its token.
+
+    Parameters
+    ----------
+    layout : Layout
+    width : int
+    config : TrainConfig
+        Packing, minibatch discrimination, norm and architecture.
+    """
+
+    def __init__(self, layout: Layout, width: int, config: TrainConfig) -> None:
+        super().__init__()
+        form, n_features = Form.of(config), 2 * len(layout.offset_parents)
+        self.cells = Cells(layout)
+        self.tokens = embedding(layout, width, form)
+        self.funnel: nn.Module = nn.Identity()
+        if form.architecture == "conv":
+            n_tokens, channels = d_row(layout, width, form)
+            self.numbers: nn.Module = Places(layout.offset_parents, n_tokens, channels)
+            self.funnel = Pyramid(n_tokens, channels, width)
+        else:
+            self.numbers = nn.Linear(n_features, width)
+        self.scorer = scorer(width, config)
 
     def given(self, tokens: Tensor) -> Condition:
         """Return what the critic knows of (B, T) tokens: computed once, used for real and fake."""
@@ -353,7 +508,7 @@ class Critic(nn.Module):
 
     def pack(self, offsets: Tensor) -> Tensor:
         """Return the (B, O) offsets of rows as those of packs, (B / pac, pac * O)."""
-        return offsets.reshape(len(offsets) // self.pac, -1)
+        return self.scorer.pack(offsets)
 
     def forward(self, offsets: Tensor, condition: Condition) -> Tensor:
         """Return the score (P,) of packed offsets, (P, pac * O), of P * pac rows.
@@ -363,14 +518,8 @@ class Critic(nn.Module):
         embedded, lower, span = condition
         rows = offsets.reshape(lower.shape)
         places = (2 * rows - 1) * (span > 0)
-        x = embedded + self.numbers(torch.cat([places, lower + rows * span], dim=1))
-        x = x.reshape(len(offsets), -1)
-        for layer, norm in zip(self.hidden, self.norms, strict=True):
-            x = norm(layer(F.leaky_relu(x, 0.2)))
-        x = F.leaky_relu(x, 0.2)
-        if self.nearness is not None:
-            x = torch.cat([x, self.nearness(x)], dim=1)
-        out: Tensor = self.score(x).squeeze(1)
+        numbers = torch.cat([places, lower + rows * span], dim=1)
+        out: Tensor = self.scorer(self.funnel(embedded + self.numbers(numbers)))
         return out
 
 

@@ -106,14 +106,16 @@ class WeightClipping(NoRegularizer):
 class SpectralNorm(NoRegularizer):
     """Linear layers are divided by their largest singular value (Miyato et al. 2018, algorithm 1).
 
+    Those of a convolution as a matrix of ``(channels out, channels in * kernel)``, as there.
+
     Its estimate gains one power iteration each time the critic is called in training mode.
     NOTE[DIFF]: embeddings of the tokens are left alone: they are the condition, and what must be
     Lipschitz is the score of the offsets given them.
     """
 
     def prepare(self, critic: M) -> M:
-        """Wrap every `nn.Linear`, in place."""
-        for layer in [m for m in critic.modules() if isinstance(m, nn.Linear)]:
+        """Wrap every linear layer and convolution, in place."""
+        for layer in [m for m in critic.modules() if isinstance(m, nn.Linear | nn.Conv1d)]:
             spectral_norm(layer)
         return critic
 

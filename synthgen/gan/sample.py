@@ -144,9 +144,8 @@ def draw_tokens(
     `watch` is shown the logits (BLOCK, L) from which each token is drawn.
     """
     table, head = skeleton.tokens.table(), skeleton.head()
-    unknown = table[skeleton.tokens.n_known :]
     tokens = torch.zeros(BLOCK, len(skeleton.sizes), dtype=torch.int64, device=table.device)
-    x = unknown.sum(dim=0).repeat(BLOCK, 1)
+    x = skeleton.tokens.blank(BLOCK, table)
     rules = {
         t: torch.from_numpy(w).to(table.device, torch.float32).clamp(min=_IMPOSSIBLE)
         for t, w in restriction.weights.items()
@@ -163,7 +162,7 @@ def draw_tokens(
             watch(token, logits)
             chosen = _draw(logits, noise)
             tokens[:, token] = chosen
-            x += table[skeleton.starts[token] + chosen] - unknown[token]
+            x = skeleton.tokens.show(x, table, token, table[skeleton.starts[token] + chosen])
     return tokens
 
 

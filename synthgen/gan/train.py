@@ -36,9 +36,20 @@ from synthgen.gan.checkpoint import (
     restore_random,
 )
 from synthgen.gan.condition import random_known, unknown_mean
-from synthgen.gan.losses import LOSSES, Loss
-from synthgen.gan.nets import Critic, Detail, Generator, Skeleton, half_precision
-from synthgen.gan.regularizers import REGULARIZERS, Regularizer
+from synthgen.gan.losses import LOSSES
+from synthgen.gan.matching import histogram_distance
+from synthgen.gan.nets import (
+    Critic,
+    Detail,
+    Form,
+    Generator,
+    Skeleton,
+    cross_entropies,
+    half_precision,
+)
+from synthgen.gan.objective import critic_objective, descend
+from synthgen.gan.regularizers import REGULARIZERS
+from synthgen.gan.rows import EVERY, RowAdversary
 from synthgen.rng import derive
 
 Record = dict[str, float | int | str]
@@ -188,6 +199,7 @@ def _fit(
             log,
             checkpoint,
             saved,
+            RowAdversary.wanted(layout, sizes.width, config, device),
         )
         if checkpoint is not None:
             groups = {"skeleton": generator.skeleton.state_dict(), "random": random_state(noise)}
@@ -211,6 +223,7 @@ def new_generator(layout: Layout, config: TrainConfig, sizes: Plan) -> Generator
         latent=config.latent,
         detail=sizes.critic_steps > 0,
         dropout=sizes.dropout,
+        form=Form.of(config),
     )
 
 
@@ -248,13 +261,7 @@ def _fit_detail(
 ) -> Detail:
     """Call `fit_detail`; where memory runs out, again with half the batch."""
     while True:
-        critic = Critic(
-            layout,
-            detail.width,
-            pac=config.pac,
-            kernels=config.minibatch_discrimination,
-            norm=config.critic_norm,
-        ).to(tokens.device)
+        critic = Critic(layout, detail.width, config).to(tokens.device)
         try:
             return fit_detail(
                 copy.deepcopy(detail), critic, tokens, offsets, config, sizes, noise, budget, log
@@ -299,8 +306,11 @@ def fit_skeleton(
     log: Log,
     checkpoint: Checkpoint | None = None,
     saved: Saved | None = None,
+    adversary: RowAdversary | None = None,
 ) -> Skeleton:
     """Minimise the conditional cross-entropy; return the averaged weights at the end.
+
+    Where the settings ask for them, histograms and the `adversary` of whole rows have their say.
 
     `checkpoint` is written after each finite score; `saved` is what it held when training was
     interrupted. `budget` is in seconds. Progress runs from 0 to 1 over the planned steps, or
@@ -326,6 +336,9 @@ def fit_skeleton(
         skeleton.load_state_dict(saved.group("skeleton"))
         averaged.load_state_dict(saved.group("averaged"))
         restore_optimizer(optimizer, saved.group("optimizer"))
+        if adversary is not None:
+            adversary.critic.load_state_dict(saved.group("row_critic"))
+            restore_optimizer(adversary.optimizer, saved.group("row_optimizer"))
         restore_random(noise, saved.group("random"))
     good = copy.deepcopy(averaged)
     rows = _batches(len(tokens), at.batch_size, noise, device, first=at.step)
@@ -334,21 +347,21 @@ def fit_skeleton(
         learning_rate = at.rate * config.learning_rate * _schedule(at.step, at.progress)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate
-        optimizer.zero_grad(set_to_none=True)
         out_of_memory = False
         try:
             batch = tokens[next(rows)]
             known, split = random_known(len(batch), n_tokens, skeleton.n_coarse, noise, device)
             with half_precision(device):
-                loss = skeleton_loss(skeleton, batch, known, split)
-            loss.backward()  # type: ignore[no-untyped-call]
+                loss = skeleton_loss(skeleton, batch, known, split, config.matching)
+            if adversary is not None and at.step % EVERY == 0:
+                loss = loss + config.row_adversary * adversary.loss(skeleton, batch, noise)
+            descend(loss, skeleton, optimizer, config.clip_grad)
         except OUT_OF_MEMORY:
             out_of_memory = True  # dealt with below, when the traceback has let go of the step
         if out_of_memory:
             at.batch_size = _halved(at.batch_size, {**place, "step": at.step}, log)
             rows = _batches(len(tokens), at.batch_size, noise, device, first=at.step)
             continue
-        optimizer.step()
         _average(averaged, skeleton, config.ema if at.step > WARM_UP else 0.9)
         at.step += 1
         at.seconds = time.monotonic() - started
@@ -371,6 +384,8 @@ def fit_skeleton(
             skeleton.load_state_dict(good.state_dict())
             averaged.load_state_dict(good.state_dict())
             optimizer.state.clear()
+            if adversary is not None:
+                adversary.restart()
             continue
         log({**place, "step": at.step, "holdout_loss": score})
         good.load_state_dict(averaged.state_dict())
@@ -385,20 +400,33 @@ def fit_skeleton(
                 "optimizer": optimizer_state(optimizer),
                 "random": random_state(noise),
             }
+            if adversary is not None:
+                groups["row_critic"] = adversary.critic.state_dict()
+                groups["row_optimizer"] = optimizer_state(adversary.optimizer)
             checkpoint.write(groups, {"phase": "skeleton", "step": at.step, "place": asdict(at)})
     if not math.isfinite(at.best_score):
         raise TrainingError("no finite score was reached; try a lower learning_rate")
     return averaged if math.isfinite(score) else good
 
 
-def skeleton_loss(skeleton: Skeleton, tokens: Tensor, known: Tensor, split: int) -> Tensor:
-    """Return the mean cross-entropy in nats of an unknown token, over (B, T) tokens; a scalar."""
-    c = skeleton.n_coarse
-    coarse = skeleton.losses(tokens[:split], known[:split], fine=False)
-    total = unknown_mean(coarse, known[:split, :c]).sum()
-    if split < len(tokens):
-        fine = skeleton.losses(tokens[split:], known[split:], fine=True)
-        total = total + unknown_mean(fine, known[split:, c:]).sum()
+def skeleton_loss(
+    skeleton: Skeleton, tokens: Tensor, known: Tensor, split: int, matching: float = 0.0
+) -> Tensor:
+    """Return the mean cross-entropy in nats of an unknown token, over (B, T) tokens; a scalar.
+
+    Plus `matching` times the distance of histograms, where that is not 0.
+    """
+    total = tokens.new_zeros((), dtype=torch.float32)
+    for part, fine in ((slice(0, split), False), (slice(split, len(tokens)), True)):
+        rows, shown = tokens[part], known[part]
+        if not len(rows):
+            continue
+        logits = skeleton.logits(rows, shown, fine=fine)
+        asked, given = skeleton.asked(rows, fine=fine), skeleton.asked(shown, fine=fine)
+        total = total + unknown_mean(cross_entropies(logits, asked), given).sum()
+        if matching:
+            distance = histogram_distance(logits, asked, ~given, rows, shown)
+            total = total + matching * len(rows) * distance
     return total / len(tokens)
 
 
@@ -444,7 +472,7 @@ def fit_detail(
             fake = draw(condition)
         eps = torch.rand(len(real) // pac, 1, generator=noise, device=device)
         losses = critic_objective(critic, loss, regularizer, condition, real, fake, eps)
-        _step(losses.mean(), critic, critic_step, config.clip_grad)
+        descend(losses.mean(), critic, critic_step, config.clip_grad)
         regularizer.project(critic)
         return losses.mean().detach()
 
@@ -462,7 +490,7 @@ def fit_detail(
         condition = tokens[next(rows)]
         scores = judge(critic.pack(draw(condition)), judge.given(condition))
         generator_loss = loss.generator(scores).mean()
-        _step(generator_loss, detail, generator_step, config.clip_grad)
+        descend(generator_loss, detail, generator_step, config.clip_grad)
         _average(averaged, detail, config.ema if step > WARM_UP else 0.9)
 
         if step % LOG_EVERY == 0 or step == sizes.critic_steps:
@@ -473,39 +501,6 @@ def fit_detail(
         if time.monotonic() - started > budget / 5:
             break
     return averaged
-
-
-def critic_objective(
-    critic: Critic,
-    loss: Loss,
-    regularizer: Regularizer,
-    tokens: Tensor,
-    real: Tensor,
-    fake: Tensor,
-    eps: Tensor,
-) -> Tensor:
-    """Return the critic's loss of each example: the one function that every stepper uses.
-
-    An example is a pack: `tokens` (B, T), `real` and `fake` (B, O), `eps` (B / pac, 1); the result
-    is (B / pac,).
-    """
-    condition = critic.given(tokens)
-
-    def score(offsets: Tensor) -> Tensor:
-        out: Tensor = critic(offsets, condition)
-        return out
-
-    real, fake = critic.pack(real), critic.pack(fake)
-    return loss.critic(score(real), score(fake)) + regularizer.penalty(score, real, fake, eps)
-
-
-def _step(loss: Tensor, net: nn.Module, optimizer: torch.optim.Optimizer, max_norm: float) -> None:
-    """Make one step down the gradient, cut to `max_norm` where that is not 0."""
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    if max_norm:
-        nn.utils.clip_grad_norm_(net.parameters(), max_norm)
-    optimizer.step()
 
 
 def _batches(

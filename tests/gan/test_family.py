@@ -15,8 +15,9 @@ from synthgen.encode.column import EncodedTable, Layout
 from synthgen.errors import ConfigError, TrainingError
 from synthgen.gan.losses import LOSSES
 from synthgen.gan.nets import Critic, Detail, MinibatchDiscrimination
+from synthgen.gan.objective import critic_objective
 from synthgen.gan.regularizers import REGULARIZERS
-from synthgen.gan.train import critic_objective, fit, fit_detail, plan
+from synthgen.gan.train import fit, fit_detail, plan
 
 CPU = torch.device("cpu")
 TINY: dict[str, Any] = {
@@ -35,6 +36,9 @@ SWITCHES: list[dict[str, Any]] = [
     {"preset": "ns-gan", "minibatch_discrimination": 4, "pac": 2},
     {"preset": "hinge-sn", "minibatch_discrimination": 4, "unroll": 1},
     {"loss": "hinge", "regularizer": "none"},
+    {"architecture": "conv"},
+    {"preset": "hinge-sn", "architecture": "conv", "pac": 2},
+    {"row_adversary": 0.5, "matching": 10.0, "harmonics": 0},
 ]
 
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -53,7 +57,7 @@ def prepared(layout: Layout, config: TrainConfig) -> Critic:
     torch.manual_seed(0)
     loss, regularizer = config.adversary
     assert loss in LOSSES
-    return REGULARIZERS[regularizer](config).prepare(Critic(layout, 16, pac=config.pac))
+    return REGULARIZERS[regularizer](config).prepare(Critic(layout, 16, config))
 
 
 def objective(critic: Critic, config: TrainConfig, batch: Batch) -> Tensor:
@@ -65,11 +69,13 @@ def objective(critic: Critic, config: TrainConfig, batch: Batch) -> Tensor:
 
 
 @pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize(
+    "settings", [*({"preset": p} for p in PRESETS), {"architecture": "conv"}], ids=str
+)
 def test_plain_gradient_is_the_mean_of_the_examples(
-    layout: Layout, batch: Batch, preset: str
+    layout: Layout, batch: Batch, settings: dict[str, Any]
 ) -> None:
-    config = TrainConfig.model_validate({"preset": preset})
+    config = TrainConfig.model_validate(settings)
     # In training mode spectral norm changes its estimate each time it is asked.
     critic = prepared(layout, config).eval()
     weights = dict(critic.named_parameters())
@@ -106,13 +112,13 @@ def test_the_penalty_moves_every_layer(layout: Layout, batch: Batch, regularizer
     critic = prepared(layout, config)
     tokens, real, fake, eps = batch
     with torch.no_grad():
-        critic.score.weight *= 30  # a slope above one, so that the one-sided penalty is not zero
+        critic.scorer.score.weight *= 30  # a slope above one: the one-sided penalty is not zero
     condition = critic.given(tokens)
     penalty = REGULARIZERS[regularizer](config).penalty(
         lambda x: critic(x, condition), real, fake, eps
     )
     penalty.mean().backward()  # type: ignore[no-untyped-call]
-    for layer in (critic.numbers, *critic.hidden, critic.score):
+    for layer in (critic.numbers, *critic.scorer.hidden, critic.scorer.score):
         assert layer.weight.grad is not None
         assert layer.weight.grad.abs().max() > 0
 
@@ -141,7 +147,7 @@ def test_the_largest_singular_value_stays_one(layout: Layout, batch: Batch) -> N
     config = TrainConfig(preset="hinge-sn")
     critic = prepared(layout, config)
     steps(critic, config, batch)
-    for layer in (critic.numbers, *critic.hidden, critic.score):
+    for layer in (critic.numbers, *critic.scorer.hidden, critic.scorer.score):
         largest = torch.linalg.matrix_norm(layer.weight, ord=2).item()
         assert largest == pytest.approx(1, rel=0.05)
 
@@ -199,15 +205,17 @@ def test_every_preset_and_switch_trains(encoded: EncodedTable, changes: dict[str
 
 
 def test_a_gradient_is_cut(layout: Layout, encoded: EncodedTable) -> None:
-    # Adam forgives any scale but that of its epsilon: a tiny bound all but stops the generator.
+    # Adam forgives any scale but that of its epsilon: a tiny bound all but stops both networks.
     few = EncodedTable(encoded.tokens[:300], encoded.offsets[:300], encoded.layout)
     moved = []
     for clip_grad in (0.0, 1e-12):
         config = TrainConfig.model_validate({**TINY, "clip_grad": clip_grad})
-        detail = fit(few, config, seed=0, device=CPU).detail
-        assert detail is not None
-        moved.append(detail.head.weight.abs().max().item())
-    assert moved[1] < 0.01 * moved[0]
+        generator = fit(few, config, seed=0, device=CPU)
+        assert generator.detail is not None
+        heads = (generator.detail.head.weight, generator.skeleton.head())
+        moved.append([head.abs().max().item() for head in heads])
+    for cut, free in zip(moved[1], moved[0], strict=True):
+        assert cut < 0.01 * free
 
 
 # --- it learns: two clusters on a diagonal, given tokens that say nothing
@@ -249,7 +257,7 @@ def test_two_clusters_are_learnt(preset: str) -> None:
     torch.manual_seed(0)
     fitted = fit_detail(
         Detail(layout, 64, 8),
-        Critic(layout, 64),
+        Critic(layout, 64, config),
         tokens,
         real,
         config,
@@ -275,6 +283,10 @@ UNSOUND: list[tuple[dict[str, Any], str]] = [
     ({"critic_norm": "batch"}, "critic_norm = batch mixes rows"),
     ({"minibatch_discrimination": 8}, "minibatch_discrimination mixes rows"),
     ({"preset": "hinge-sn", "critic_norm": "layer"}, "spectral-norm is lost"),
+    (
+        {"row_adversary": 1, "loss": "wasserstein", "regularizer": "spectral-norm"},
+        "row_adversary draws tokens",
+    ),
     ({"pac": 8, "batch_size": 20}, "multiple of pac"),
     ({"pac": 8, "batch_size": 8}, "multiple of pac"),
 ]

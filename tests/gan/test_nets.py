@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
+from synthgen.config import TrainConfig
 from synthgen.encode.column import EncodedTable, Layout
 from synthgen.gan.condition import random_known
 from synthgen.gan.nets import (
@@ -36,7 +37,7 @@ def detail(layout: Layout) -> Detail:
 @pytest.fixture(scope="module")
 def critic(layout: Layout) -> Critic:
     torch.manual_seed(0)
-    return Critic(layout, 16)
+    return Critic(layout, 16, TrainConfig())
 
 
 def test_a_new_block_is_the_identity() -> None:
