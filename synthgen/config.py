@@ -133,6 +133,9 @@ class TrainConfig(_Section):
         2, ge=1, description="held-out scores clearly above the best before training is ended"
     )
     max_minutes: float | None = Field(None, gt=0, description="time budget of training")
+    cuda_graphs: bool = Field(
+        True, description="on a GPU, record a training step once and replay it"
+    )
 
     @property
     def adversary(self) -> tuple[str, str]:

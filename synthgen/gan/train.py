@@ -36,6 +36,7 @@ from synthgen.gan.checkpoint import (
     restore_random,
 )
 from synthgen.gan.condition import random_known, unknown_mean
+from synthgen.gan.graphs import Step, replayed
 from synthgen.gan.losses import LOSSES
 from synthgen.gan.matching import histogram_distance
 from synthgen.gan.nets import (
@@ -319,13 +320,7 @@ def fit_skeleton(
     """
     device, n_tokens = tokens.device, tokens.shape[1]
     averaged = copy.deepcopy(skeleton).requires_grad_(False).eval()
-    optimizer = torch.optim.AdamW(
-        skeleton.parameters(),
-        lr=config.learning_rate,
-        betas=(0.9, 0.99),
-        weight_decay=config.weight_decay,
-        fused=True,
-    )
+    optimizer = _skeleton_optimizer(skeleton, config, device)
     # The same masks for every evaluation, so that scores differ by the weights only.
     score_noise = torch.Generator(device).manual_seed(noise.initial_seed() ^ 1)
     masks = random_known(len(held), n_tokens, skeleton.n_coarse, score_noise, device)
@@ -342,20 +337,23 @@ def fit_skeleton(
         restore_random(noise, saved.group("random"))
     good = copy.deepcopy(averaged)
     rows = _batches(len(tokens), at.batch_size, noise, device, first=at.step)
+
+    def judged(batch: Tensor) -> Tensor | float:
+        """Return what the critic of whole rows adds to the loss of a batch."""
+        if adversary is None or at.step % EVERY:
+            return 0.0
+        return config.row_adversary * adversary.loss(skeleton, batch, noise)
+
+    step = skeleton_step(skeleton, optimizer, tokens, config, noise, judged)
+    if config.cuda_graphs and adversary is None:  # its turns are the host's to decide
+        step = replayed(step, noise, lambda note: log({**place, "step": at.step, "note": note}))
     started = time.monotonic() - at.seconds
     while at.progress < 1 - 1e-9:
-        learning_rate = at.rate * config.learning_rate * _schedule(at.step, at.progress)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate
+        rate = at.rate * config.learning_rate * _schedule(at.step, at.progress)
+        _set_rate(optimizer, rate)
         out_of_memory = False
         try:
-            batch = tokens[next(rows)]
-            known, split = random_known(len(batch), n_tokens, skeleton.n_coarse, noise, device)
-            with half_precision(device):
-                loss = skeleton_loss(skeleton, batch, known, split, config.matching)
-            if adversary is not None and at.step % EVERY == 0:
-                loss = loss + config.row_adversary * adversary.loss(skeleton, batch, noise)
-            descend(loss, skeleton, optimizer, config.clip_grad)
+            loss = step(next(rows))
         except OUT_OF_MEMORY:
             out_of_memory = True  # dealt with below, when the traceback has let go of the step
         if out_of_memory:
@@ -383,7 +381,7 @@ def fit_skeleton(
                 raise TrainingError("the loss stays not finite; try a lower learning_rate")
             skeleton.load_state_dict(good.state_dict())
             averaged.load_state_dict(good.state_dict())
-            optimizer.state.clear()
+            _forget(optimizer)
             if adversary is not None:
                 adversary.restart()
             continue
@@ -407,6 +405,32 @@ def fit_skeleton(
     if not math.isfinite(at.best_score):
         raise TrainingError("no finite score was reached; try a lower learning_rate")
     return averaged if math.isfinite(score) else good
+
+
+def skeleton_step(
+    skeleton: Skeleton,
+    optimizer: torch.optim.Optimizer,
+    tokens: Tensor,
+    config: TrainConfig,
+    noise: torch.Generator,
+    judged: Callable[[Tensor], Tensor | float] = lambda batch: 0.0,
+) -> Step:
+    """Return the step from row numbers of `tokens` (N, T): forward, backward, optimizer.
+
+    `judged` is given the batch (B, T) and returns what to add to its loss.
+    """
+    device, n_tokens = tokens.device, tokens.shape[1]
+
+    def step(rows: Tensor) -> Tensor:
+        batch = tokens[rows]
+        known, split = random_known(len(batch), n_tokens, skeleton.n_coarse, noise, device)
+        with half_precision(device):
+            loss = skeleton_loss(skeleton, batch, known, split, config.matching)
+        loss = loss + judged(batch)
+        descend(loss, skeleton, optimizer, config.clip_grad)
+        return loss.detach()
+
+    return step
 
 
 def skeleton_loss(
@@ -519,6 +543,38 @@ def _batches(
         for start in range(skip * size, n_rows - size + 1, size):
             yield order[start : start + size]
         skip = 0
+
+
+def _skeleton_optimizer(
+    skeleton: Skeleton, config: TrainConfig, device: torch.device
+) -> torch.optim.AdamW:
+    """Return AdamW; on a GPU its learning rate is a tensor, which a replayed step reads anew."""
+    on_gpu = device.type == "cuda"
+    rate = config.learning_rate
+    return torch.optim.AdamW(
+        skeleton.parameters(),
+        lr=torch.tensor(rate, device=device) if on_gpu else rate,
+        betas=(0.9, 0.99),
+        weight_decay=config.weight_decay,
+        fused=True,
+        capturable=on_gpu,
+    )
+
+
+def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate; one that is a tensor keeps its place in memory."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
+
+
+def _forget(optimizer: torch.optim.Optimizer) -> None:
+    """Set moments and step counts to zero, in place."""
+    for entry in optimizer.state.values():
+        for value in entry.values():
+            value.zero_()
 
 
 def _schedule(step: int, progress: float) -> float:
