@@ -511,6 +511,9 @@ def _print_estimate(found: Estimate) -> None:
         typer.echo(f"  {stage:<9} {minutes:6.1f} min, {found.cpu_minutes[stage]:.1f} CPU min")
     gib = 2**30
     typer.echo(f"memory:   {found.memory / gib:.1f} of {found.available / gib:.1f} GiB")
+    if found.device_available:
+        of = f"{found.device_available / gib:.1f} GiB free"
+        typer.echo(f"on GPU:   {found.device_memory / gib:.1f} of {of}")
 
 
 def _short(path: Path) -> str:

@@ -464,8 +464,9 @@ def train_bundle(config: RunConfig, *, progress: Listener | None = None) -> None
     target = check_place(Path(config.to).absolute(), overwrite=config.overwrite)
     seed = fresh_seed() if config.seed is None else config.seed
     with listening(progress), reserve(target), boundary("train"):
-        from synthgen.synthesizer import Synthesizer
+        from synthgen.synthesizer import Synthesizer, pick_device
 
+        pick_device(config.device)  # a device that is not there is said before the data are read
         table, _ = read_input(config)
         halves = split(table, holdout=config.split.holdout, seed=seed)
         fitted = Synthesizer.fit(

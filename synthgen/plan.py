@@ -28,6 +28,9 @@ JUDGED_ROWS = 20_000
 JUDGE_BYTES, JUDGE_BYTES_A_CELL = 250 * 2**20, 200
 #: Rows drawn to time drawing.
 DRAWN = 1_024
+#: What CUDA's libraries take of a GPU besides the tensors; assumed, not measured.
+GPU_BYTES = 256 * 2**20
+_PLACES = {"cpu": "", "cuda": " on the GPU"}
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,8 @@ class Estimate:
         Peak bytes of the process.
     available : int
         Bytes of memory that this process may use.
+    device_memory, device_available : int
+        Peak bytes of training on the GPU, and those that are free there; 0 on a CPU.
     """
 
     rows: int
@@ -70,6 +75,8 @@ class Estimate:
     cpu_minutes: dict[str, float]
     memory: int
     available: int
+    device_memory: int = 0
+    device_available: int = 0
 
 
 def estimate(config: RunConfig) -> Estimate:
@@ -82,7 +89,7 @@ def estimate(config: RunConfig) -> Estimate:
     ConfigError
         If the run cannot fit into memory: it names the column that takes most, and the remedy.
     """
-    from synthgen.gan.calibrate import Spent, Stopwatch, calibrate
+    from synthgen.gan.calibrate import Spent, Stopwatch, calibrate, device_memory
     from synthgen.synthesizer import Synthesizer, pick_device
 
     with boundary("plan"):
@@ -96,7 +103,8 @@ def estimate(config: RunConfig) -> Estimate:
         encoder.transform(frame)
         encode, resident, layout = watch.lap(), _peak(), encoder.layout
         widths = column_widths(encoder)
-        refuse_unfit(layout_bytes(encoder, len(frame), config), widths)
+        free = device_memory(device)
+        refuse_unfit(layout_bytes(encoder, len(frame), config), widths, free, where=device.type)
         cost, generator = calibrate(layout, len(frame), config.train, device)
         watch.lap()
         drawn = min(DRAWN, config.rows)
@@ -113,7 +121,9 @@ def estimate(config: RunConfig) -> Estimate:
     }
     synthetic = config.rows * int(frame.memory_usage(deep=True).sum()) // len(frame)
     judging = JUDGE_BYTES + JUDGE_BYTES_A_CELL * cells + 2 * synthetic
-    memory = resident + max(cost.memory, judging)
+    on_gpu = 0 if free is None else cost.memory + GPU_BYTES
+    refuse_unfit(on_gpu, widths, free, where=device.type)
+    memory = resident + max(cost.memory if free is None else 0, judging)
     refuse_unfit(memory, widths)
     return Estimate(
         rows=len(table),
@@ -132,6 +142,8 @@ def estimate(config: RunConfig) -> Estimate:
         cpu_minutes={stage: round(s.cpu / 60, 3) for stage, s in spent.items()},
         memory=memory,
         available=memory_of_machine(),
+        device_memory=on_gpu,
+        device_available=free or 0,
     )
 
 
@@ -159,14 +171,20 @@ def column_widths(encoder: TableEncoder) -> Counter[str]:
     return widths
 
 
-def refuse_unfit(memory: int, widths: Counter[str], available: int | None = None) -> None:
-    """Raise ConfigError if `memory` bytes are more than there are, naming the widest column."""
+def refuse_unfit(
+    memory: int, widths: Counter[str], available: int | None = None, *, where: str = "cpu"
+) -> None:
+    """Raise ConfigError if `memory` bytes are more than there are, naming the widest column.
+
+    `available` is what is free; None: the memory of this process.
+    """
     available = memory_of_machine() if available is None else available
     if memory <= available:
         return
     (name, width), total = widths.most_common(1)[0], sum(widths.values())
     raise ConfigError(
-        f"the run needs about {memory / GIB:,.1f} GiB and there are {available / GIB:,.1f}: "
+        f"the run needs about {memory / GIB:,.1f} GiB{_PLACES[where]} and there are "
+        f"{available / GIB:,.1f}: "
         f"column '{name}' takes {width / total:.0%} of the {total:,} levels of a row; declare it "
         "an id if it is one, lower encode.max_levels or train.width, or give fewer rows"
     )

@@ -55,8 +55,10 @@ def pick_device(name: str) -> torch.device:
     Raises
     ------
     ConfigError
-        If ``cuda`` is demanded and there is none.
+        If ``cuda`` is demanded and there is none, or the name is another.
     """
+    if name not in ("auto", "cpu", "cuda"):
+        raise ConfigError(f"device '{name}' is unknown; use 'auto', 'cpu' or 'cuda'")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner, Result
 
 from synthgen import demo
@@ -175,6 +176,32 @@ def test_bad_settings_are_2_and_leave_nothing(
     assert done.exit_code == 2, done.output
     assert message in done.stderr
     assert [p.name for p in tmp_path.iterdir()] == ["quick.toml"]
+
+
+@pytest.mark.parametrize("verb", ["run", "run --dry-run", "plan", "train", "sample"])
+def test_a_device_that_is_not_there_is_2_and_named(
+    verb: str, finished: Outcome, demo_files: Path, tmp_path: Path
+) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    words: list[object] = [*verb.split(), "--device", "cuda", "--rows", 100]
+    if verb == "train":
+        words = words[:-2]
+    words += [finished.folder.bundle_path] if verb == "sample" else []
+    words += ["--data", demo_files / "admissions.csv"] if verb != "sample" else []
+    words += ["--to", tmp_path / "out.csv"] if verb != "plan" else []
+    done = cli(*words)
+    assert done.exit_code == 2, done.output
+    assert "'cuda' was demanded, but there is none; use 'auto' or 'cpu'" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_sample_names_an_unknown_device(finished: Outcome, tmp_path: Path) -> None:
+    bundle = finished.folder.bundle_path
+    options = ("--rows", 10, "--to", tmp_path / "out.csv", "--device", "tpu")
+    done = cli("sample", bundle, *options)
+    assert done.exit_code == 2
+    assert "'tpu' is unknown" in done.stderr
 
 
 def test_unknown_keys_are_named_all_at_once(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from synthgen.cli import app
 from synthgen.config import RunConfig, TrainConfig
 from synthgen.errors import ConfigError
-from synthgen.gan.calibrate import calibrate, memory, random_rows
+from synthgen.gan.calibrate import calibrate, device_memory, memory, random_rows
 from synthgen.gan.train import Plan
 from synthgen.plan import GIB, column_widths, estimate, layout_bytes, refuse_unfit
 from synthgen.synthesizer import Synthesizer
@@ -44,6 +44,7 @@ def test_sizes_are_those_of_the_run(config: RunConfig, demo_table: RealTable) ->
     }  # fmt: skip
     assert all(0 < m < 5 for m in found.minutes.values())
     assert 2**26 < found.memory < found.available
+    assert (found.device_memory, found.device_available) == (0, 0)
 
 
 def test_parameters_are_those_of_the_generator(tiny_synthesizer: Synthesizer) -> None:
@@ -98,6 +99,24 @@ def test_what_cannot_fit_names_column_and_remedy() -> None:
     text = str(caught.value)
     for part in ("5.0 GiB", "4.0", "'zip' takes 75%", "1,000 levels", "encode.max_levels"):
         assert part in text
+
+
+def test_a_gpu_is_blamed_by_name() -> None:
+    refuse_unfit(3 * GIB, Counter({"zip": 1}), 4 * GIB, where="cuda")
+    with pytest.raises(ConfigError, match=r"5.0 GiB on the GPU and there are 4.0: column 'zip'"):
+        refuse_unfit(5 * GIB, Counter({"zip": 1}), 4 * GIB, where="cuda")
+
+
+def test_a_cpu_has_no_memory_of_its_own() -> None:
+    assert device_memory(torch.device("cpu")) is None
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_memory_on_a_gpu(config: RunConfig) -> None:
+    found = estimate(config.model_copy(update={"device": "cuda"}))
+    assert 0 < found.device_memory < found.device_available
+    assert found.device == "cuda"
 
 
 def test_arithmetic_comes_before_any_network(

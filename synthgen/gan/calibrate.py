@@ -129,6 +129,11 @@ def memory(layout: Layout, n_rows: int, sizes: Plan, parameters: int, form: Form
     return rows + FLOAT * (COPIES * parameters + seen * live)
 
 
+def device_memory(device: torch.device) -> int | None:
+    """Return the bytes that are free on a GPU; None for a CPU, which has no memory of its own."""
+    return int(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else None
+
+
 def random_rows(layout: Layout, n: int) -> EncodedTable:
     """Return `n` rows of uniform tokens and offsets: of the right form, and of no table."""
     rng = stream(0, "calibrate")
