@@ -3,12 +3,13 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+BENCH  ?= ../shared/bench
 TORCH  := $(shell grep -m1 '^torch==' constraints.txt)
 
 # tiny tensors: a second thread costs more than it brings
 test fast: export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup demo test fast lint format types clean
+.PHONY: setup demo test fast lint format types bench clean
 
 setup: $(STAMP)
 
@@ -40,6 +41,14 @@ format: $(STAMP)
 
 types: $(STAMP)
 	$(BIN)/mypy
+
+# Quality of synthgen, then all peers of benchmarks/compare.py: about an hour and a half on one free core (CTGAN takes
+# most of it) and 5 GB for the environments below runs/. What compare.py has measured already is not run again.
+bench: $(STAMP)
+	@test -n '$(DATA)' || { echo 'make bench DATA=<folder of halves> [BENCH=<folder of the judge>]:' \
+	  'see benchmarks/judge.py' >&2; exit 2; }
+	$(BIN)/python benchmarks/quality.py --data '$(DATA)' --judge '$(BENCH)'
+	$(BIN)/python benchmarks/compare.py --data '$(DATA)' --judge '$(BENCH)'
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

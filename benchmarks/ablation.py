@@ -29,7 +29,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from quality import HEADER, arguments, measure
+from judge import arguments, parse, words
+from quality import HEADER, measure
 
 from synthgen.config import PRESETS, RunConfig
 
@@ -58,16 +59,15 @@ CELLS: dict[str, dict[str, Any]] = {
 def main() -> None:
     """Print the table of all cells."""
     parser = arguments(__doc__.splitlines()[0])
-    parser.add_argument("--cells", default=",".join(CELLS))
-    args = parser.parse_args()
-    args.data = args.data.absolute()
+    parser.add_argument("--cells", type=words, default=",".join(CELLS))
+    args = parse(parser)
     torch.set_num_threads(1)
     print(f"{'cell':18}{HEADER}")
-    for table in args.tables.split(","):
-        for seed in args.seeds.split(","):
-            for cell in args.cells.split(","):
+    for table in args.tables:
+        for seed in args.seeds:
+            for cell in args.cells:
                 print(f"{cell:18}", end="", flush=True)
-                measure(args, RunConfig.build({"train": CELLS[cell]}), table, int(seed))
+                measure(args, RunConfig.build({"train": CELLS[cell]}), table, seed)
 
 
 if __name__ == "__main__":

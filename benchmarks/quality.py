@@ -3,8 +3,8 @@
     python benchmarks/quality.py --data DIR [--tables adult,bank,king] [--seeds 0,1,2]
         [--judge BENCH] [--python JUDGES_PYTHON] [--config FILE]
 
-`BENCH` is the folder with `evaluate.py` (third-party metrics; it knows nothing of synthgen) and
-`--python` the interpreter that it runs on (sdmetrics, xgboost). `DIR` holds ``<table>.train.csv``
+`BENCH` is the third-party judge's folder (see judge.py) and `--python` the interpreter that it runs
+on (sdmetrics, xgboost; made from peers/judge.txt when not given). `DIR` holds ``<table>.train.csv``
 and ``<table>.holdout.csv``. CPU seconds are those of one core: start it under ``taskset -c 0``.
 
 The last results, with the machine, are in docs/model.md.
@@ -13,17 +13,14 @@ The last results, with the machine, are in docs/model.md.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import resource
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import pyarrow.csv as pc
 import torch
+from judge import TARGETS, arguments, half_of, judge, parse
 
 from synthgen.config import RunConfig
 from synthgen.conform import conform
@@ -32,7 +29,6 @@ from synthgen.sources import open_source
 from synthgen.synthesizer import Synthesizer
 from synthgen.table import RealTable, to_arrow
 
-TARGETS = {"adult": "income", "bank": "y", "king": "price"}
 HEADER = "table    seed  shape  trend pairtv   TSTR   C2ST    DCR copies/holdout  fit s smp s   MiB"
 
 
@@ -42,32 +38,9 @@ def read(path: Path, target: str) -> RealTable:
     return conform(source.batches(), infer(source).with_target(target))
 
 
-def judge(args: argparse.Namespace, table: str, synthetic: Path) -> dict[str, object]:
-    """Return the third-party measures of a synthetic CSV."""
-    out = synthetic.with_suffix(".json")
-    halves = [f"--{half}={args.data / f'{table}.{half}.csv'}" for half in ("train", "holdout")]
-    subprocess.run(
-        [
-            args.python,
-            "evaluate.py",
-            *halves,
-            f"--synth={synthetic}",
-            f"--target={TARGETS[table]}",
-            f"--out={out}",
-            "--parts=sdmetrics,pairs,tstr,c2st,privacy",
-        ],
-        cwd=args.judge,
-        check=True,
-        capture_output=True,
-        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
-    )
-    scores: dict[str, object] = json.loads(out.read_text())
-    return scores
-
-
 def measure(args: argparse.Namespace, config: RunConfig, table: str, seed: int) -> None:
     """Fit, sample, judge; print one line."""
-    real = read(args.data / f"{table}.train.csv", TARGETS[table])
+    real = read(half_of(args.data, table, "train"), TARGETS[table])
     start = time.process_time()
     fitted = Synthesizer.fit(real, config=config, seed=seed, device="cpu")
     fit_s, start = time.process_time() - start, time.process_time()
@@ -76,7 +49,7 @@ def measure(args: argparse.Namespace, config: RunConfig, table: str, seed: int) 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{table}.csv"
         pc.write_csv(to_arrow(rows.data, rows.schema), path)
-        e = judge(args, table, path)
+        e = judge(args, table, path, path.with_suffix(".json"))
     percent = " ".join(
         f"{100 * float(str(e[name])):6.2f}" for name in ("shape_error", "trend_error", "pair_tv")
     )
@@ -91,29 +64,17 @@ def measure(args: argparse.Namespace, config: RunConfig, table: str, seed: int) 
     )
 
 
-def arguments(description: str) -> argparse.ArgumentParser:
-    """Return the options of every benchmark that uses the judge."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--tables", default="adult,bank,king")
-    parser.add_argument("--seeds", default="0")
-    parser.add_argument("--judge", type=Path, default=Path("../shared/bench"))
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--python", default=sys.executable)
-    return parser
-
-
 def main() -> None:
     """Print the table of all runs."""
     parser = arguments(__doc__.splitlines()[0])
     parser.add_argument("--config", default=None, help="a TOML configuration to compare with")
-    args = parser.parse_args()
-    args.data = args.data.absolute()
+    args = parse(parser)
     config = RunConfig.from_toml(Path(args.config).read_text()) if args.config else RunConfig()
     torch.set_num_threads(1)
     print(HEADER)
-    for table in args.tables.split(","):
-        for seed in args.seeds.split(","):
-            measure(args, config, table, int(seed))
+    for table in args.tables:
+        for seed in args.seeds:
+            measure(args, config, table, seed)
 
 
 if __name__ == "__main__":
