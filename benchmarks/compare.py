@@ -169,7 +169,7 @@ def run(job: Job, args: argparse.Namespace) -> str:
         if not job.is_done:
             judge(args, job.table, job.file(".csv"), job.file(".scores.json"), parts=PARTS)
     except subprocess.SubprocessError as e:
-        failed.write_text(f"{reason(e)}; see {job.file('.log').name}")
+        failed.write_text(f"{reason(e)}; see {job.file('.*log').name}")
         return f"FAILED: {failed.read_text()}"
     return "done"
 
@@ -203,12 +203,22 @@ def minutes_left(elapsed: float, done: float, left: float) -> float:
 
 
 def judge_fresh_rows(args: argparse.Namespace, table: str) -> None:
-    """Judge the holdout as if it were synthetic, against the training half."""
+    """Judge the holdout as if it were synthetic, against the training half.
+
+    Raises
+    ------
+    SystemExit
+        If the judge does not work: better now than after hours of fitting.
+    """
     out = args.out / table / "fresh.scores.json"
-    if not out.exists():
-        out.parent.mkdir(parents=True, exist_ok=True)
-        train, fresh = (half_of(args.data, table, half) for half in ("train", "holdout"))
+    if out.exists():
+        return
+    out.parent.mkdir(parents=True, exist_ok=True)
+    train, fresh = (half_of(args.data, table, half) for half in ("train", "holdout"))
+    try:
         judge(args, table, fresh, out, parts=FRESH_PARTS, holdout=train)
+    except subprocess.SubprocessError as e:
+        raise SystemExit(f"the judge does not work: {reason(e)}; see {out}.log") from e
 
 
 # ---------------------------------------------------------------- arithmetic
@@ -331,7 +341,7 @@ def report(jobs: Sequence[Job], args: argparse.Namespace) -> str:
         lines += [*absolute({**fresh_of(args.out, table, means), **means}), ""]
         if OWN in means:
             lines += ["Ratios to synthgen, above 1 is worse:", "", *relative(means), ""]
-        blocks.append("\n".join([*lines, *absent(of_table)]).rstrip())
+        blocks.append("\n".join([*lines, *remarks(of_table)]).rstrip())
     return "\n\n".join([*blocks, provenance(jobs)]).rstrip() + "\n"
 
 
@@ -386,15 +396,20 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     return ["| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows)]
 
 
-def absent(jobs: Iterable[Job]) -> list[str]:
-    """Return a line for each fit that failed or was not run."""
-    out = []
-    for job in jobs:
-        failed = job.file(".failed")
-        if not job.is_done:
-            why = f"failed: {failed.read_text()}" if failed.exists() else "not run"
-            out.append(f"- {job.peer}, seed {job.seed}: {why}")
-    return out
+def remarks(jobs: Iterable[Job]) -> list[str]:
+    """Return a line for each fit that failed, was not run or could not be judged in full."""
+    lines = [(job, remark(job)) for job in jobs]
+    return [f"- {job.peer}, seed {job.seed}: {text}" for job, text in lines if text]
+
+
+def remark(job: Job) -> str:
+    """Return what keeps a job from being complete; "" when it is."""
+    if job.is_done:
+        # The names alone: what a metric says when it fails may quote a cell.
+        errors = json.loads(job.file(".scores.json").read_text()).get("errors", {})
+        return f"the judge failed at {', '.join(errors)}" if errors else ""
+    failed = job.file(".failed")
+    return f"failed: {failed.read_text()}" if failed.exists() else "not run"
 
 
 def provenance(jobs: Iterable[Job]) -> str:
@@ -447,9 +462,9 @@ def main() -> None:
         for job in everything:
             if job.peer in args.redo:
                 job.forget()
-        run_all(wanted, args)
         for table in args.tables:
             judge_fresh_rows(args, table)
+        run_all(wanted, args)
     text = report(everything, args)
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "compare.md").write_text(text, encoding="utf-8")

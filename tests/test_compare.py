@@ -115,7 +115,8 @@ class TestReport:
         jobs = [compare.Job(tmp_path, peer, "adult", 0) for peer in ("synthgen", "arf", "tvae")]
         own, arf, _ = jobs
         own.file("").parent.mkdir()
-        for suffix, content in ((".scores.json", OWN[0]), (".stats.json", OWN[1])):
+        judged = {**OWN[0], "errors": {"pairs": "KeyError: 'a cell'"}}
+        for suffix, content in ((".scores.json", judged), (".stats.json", OWN[1])):
             own.file(suffix).write_text(json.dumps(content))
         own.file(".csv").touch()
         arf.file(".failed").write_text("ended with 1")
@@ -130,6 +131,7 @@ class TestReport:
         assert table["fresh real rows"]["fit CPU s"] == "-"
         assert "- arf, seed 0: failed: ended with 1" in text
         assert "- tvae, seed 0: not run" in text
+        assert "- synthgen, seed 0: the judge failed at pairs\n" in text
 
     def test_a_job_is_forgotten_alone(self, compare: ModuleType, tmp_path: Path) -> None:
         one, other = (compare.Job(tmp_path, "arf", "adult", seed) for seed in (1, 10))
@@ -139,6 +141,78 @@ class TestReport:
                 job.file(suffix).touch()
         one.forget()
         assert (one.is_sampled, other.is_done) == (False, True)
+
+
+RUNNER = """
+import json, shutil, sys
+options = dict(word[2:].split("=", 1) for word in sys.argv[1:])
+shutil.copyfile(options["train"], options["out"])
+with open(options["stats"], "w") as file:
+    json.dump({"fit_cpu_s": 1.0, "version": {}}, file)
+"""
+JUDGE = """
+import json, sys
+options = dict(word[2:].split("=", 1) for word in sys.argv[1:])
+with open(options["out"], "w") as file:
+    json.dump({"c2st_auc": 0.75 if options["synth"].endswith("seed0.csv") else 0.5}, file)
+"""
+
+
+@pytest.fixture
+def bench(compare: ModuleType, tmp_path: Path) -> Namespace:
+    """A BENCH of four lines, two halves of one row, and environments that are this interpreter."""
+    for folder in ("bench", "data", "out"):
+        (tmp_path / folder).mkdir()
+    scripts = {
+        "evaluate": JUDGE,
+        "fit_sample_arf": RUNNER,
+        "fit_sample_smote": "raise SystemExit(3)",
+    }
+    for name, text in scripts.items():
+        (tmp_path / "bench" / f"{name}.py").write_text(text)
+    for half in ("train", "holdout"):
+        (tmp_path / "data" / f"adult.{half}.csv").write_text("age,income\n1,2\n")
+    for name in ("arf", "smote", "judge"):
+        home = tmp_path / "venvs" / name
+        (home / "bin").mkdir(parents=True)
+        (home / "bin" / "python").symlink_to(sys.executable)
+        (home / "pins.txt").write_text((BENCHMARKS / "peers" / f"{name}.txt").read_text())
+    return Namespace(
+        **{name: tmp_path / name for name in ("data", "venvs", "out")},
+        judge=tmp_path / "bench",
+        python=None,
+        tables=["adult"],
+        seeds=[0],
+        limit=1.0,
+    )
+
+
+class TestRun:
+    def test_a_failed_peer_does_not_end_the_run_and_what_is_done_is_not_run_again(
+        self, compare: ModuleType, bench: Namespace, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        failing, fine = jobs = [compare.Job(bench.out, p, "adult", 0) for p in ("smote", "arf")]
+        compare.judge_fresh_rows(bench, "adult")
+        compare.run_all(jobs, bench)
+        assert "smote seed 0, about 5 min left: FAILED: ended with 3" in capsys.readouterr().err
+        assert (failing.is_done, fine.is_done) == (False, True)
+        text = compare.report(jobs, bench)
+        table = cells([line for line in text.splitlines() if line.startswith("|")])
+        assert (table["arf"]["C2ST"], table["fresh real rows"]["C2ST"]) == ("0.750", "0.500")
+        assert "- smote, seed 0: failed: ended with 3; see smote.seed0.*log" in text
+        assert not list(bench.out.glob("*/*.part"))
+
+        before = fine.file(".csv").stat().st_mtime_ns
+        compare.run_all(jobs, bench)
+        assert "1 of 2 fits lie there already" in capsys.readouterr().err
+        assert fine.file(".csv").stat().st_mtime_ns == before
+
+    def test_a_broken_judge_is_found_before_anything_is_fitted(
+        self, compare: ModuleType, bench: Namespace
+    ) -> None:
+        (bench.judge / "evaluate.py").write_text("raise SystemExit(1)")
+        with pytest.raises(SystemExit, match="the judge does not work: ended with 1"):
+            compare.judge_fresh_rows(bench, "adult")
 
 
 class TestCommandLine:
