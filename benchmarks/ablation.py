@@ -1,12 +1,24 @@
 """Which parts of the model earn their place? One change at a time against the defaults.
 
-    python benchmarks/ablation.py --data DIR [--tables adult,bank,king] [--seeds 0,1,2]
-        [--judge BENCH] [--python JUDGES_PYTHON] [--cells default,no-critic,ns-gan]
+    python benchmarks/tables.py DIR                  # halves of demo, weather, flights
+    python benchmarks/ablation.py --data DIR --out grid.jsonl --seeds 0,1,2
+        --tables adult,bank,king,demo,weather,flights [--rows 4000] [--steps 1000]
+        [--cells default,no-critic,...] [--judge BENCH] [--python JUDGES_PYTHON]
+    python benchmarks/ablation.py --report grid.jsonl
 
-The options are those of quality.py, and so are the measures: a line is one fit of one cell.
+A line of `grid.jsonl` is one fit of one cell on one table with one seed, and what the judge says of
+as many drawn rows. What is there is not run again, so a grid can be stopped and gone on with. All
+cells of a seed come before the next seed: a grid that was stopped is whole for the seeds it has.
 
-Results, 2026-11-22, one core of an AMD EPYC that others used as well, seed 0; errors in %. Cells
-that are not here have not been run. "gp-10" was the default then; "wgan-gp" is the default now.
+`--rows` and `--steps` make a grid affordable, about 25 s a line on one core, and make it another
+question: models that are trained less, on less. A part that keeps rows from being learnt by heart
+(dropout, decay) has less to do there.
+
+The table shows the mean over seeds, and after it the mean difference to "default" with the same
+seed, plus or minus its standard error; "all" are the differences over tables and seeds together.
+
+Results at full size, 2026-11-22, one core of an AMD EPYC that others used as well, seed 0; errors
+in %. "gp-10" was the default then; "wgan-gp" is the default now.
 
     cell               table  shape  trend pairtv   TSTR   C2ST    DCR  fit s
     no-critic          king    0.85   2.21   3.24  0.868  0.676  0.537   52.9
@@ -26,13 +38,30 @@ fitted before training went to bfloat16 (e8522c6), adult after.
 
 from __future__ import annotations
 
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
+import pyarrow.csv as pc
 import torch
-from judge import arguments, parse, words
-from quality import HEADER, measure
+from judge import TARGETS, arguments, half_of, judge, parse, words
+from quality import read
 
+from synthgen.checks.fidelity import ks, tvd
 from synthgen.config import PRESETS, RunConfig
+from synthgen.errors import SynthgenError
+from synthgen.synthesizer import Synthesizer
+from synthgen.table import to_arrow
+
+Record = dict[str, Any]
 
 #: What each cell changes in ``[train]``.
 CELLS: dict[str, dict[str, Any]] = {
@@ -48,26 +77,207 @@ CELLS: dict[str, dict[str, Any]] = {
     "batch-norm": {"preset": "ns-gan", "critic_norm": "batch"},
     "clip-grad": {"clip_grad": 1.0},
     "unroll-3": {"unroll": 3},
+    "rows-.01": {"row_adversary": 0.01},
+    "rows-.1": {"row_adversary": 0.1},
+    "rows-ns-.1": {"row_adversary": 0.1, "preset": "ns-gan"},
+    "match-10": {"matching": 10.0},
+    "match-100": {"matching": 100.0},
+    "conv": {"architecture": "conv"},
+    "no-smooth": {"harmonics": 0},
     "no-ema": {"ema": 0.0},
     "no-dropout": {"dropout": 0.0},
     "no-decay": {"weight_decay": 0.0},
     "width-128": {"width": 128},
     "width-384": {"width": 384},
 }
+#: What a line is of.
+KEY = ("cell", "table", "seed", "rows", "steps")
+#: What a line holds, how it is shown, and its factor there.
+MEASURES = {
+    "shape": ("shape %", 100, 2),
+    "pair_tv": ("pair TV %", 100, 2),
+    "tstr": ("TSTR", 1, 4),
+    "c2st_auc": ("C2ST", 1, 4),
+    "dcr_share": ("DCR share", 1, 4),
+    "fit_s": ("fit s", 1, 1),
+}
+#: Of `evaluate.py`: shape is measured here, and sdmetrics takes half of the judge's time.
+PARTS = "pairs,tstr,c2st,privacy"
+#: A number with more different values than this is compared as a number.
+LEVELS = 20
+
+
+def config_of(cell: str, steps: int | None) -> RunConfig:
+    """Return the configuration of a cell; `steps` of the skeleton, a fifth of it of the critic."""
+    fewer = {} if steps is None else {"steps": steps, "critic_steps": min(400, steps // 5)}
+    train = {**fewer, **CELLS[cell]}
+    if steps is not None and train["critic_steps"] > fewer["critic_steps"]:
+        train["critic_steps"] = 3 * fewer["critic_steps"]
+    return RunConfig.build({"train": train})
+
+
+def measure(args: argparse.Namespace, cell: str, table: str, seed: int) -> Record:
+    """Fit, sample as many rows, judge; return the line."""
+    real = read(half_of(args.data, table, "train"), TARGETS[table])
+    config = config_of(cell, args.steps)
+    start = time.process_time()
+    fitted = Synthesizer.fit(real, config=config, seed=seed, device="cpu")
+    fit_s, start = time.process_time() - start, time.process_time()
+    rows = fitted.sample(len(real), seed=seed + 1)
+    sample_s = time.process_time() - start
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{table}.csv"
+        pc.write_csv(to_arrow(rows.data, rows.schema), path)
+        scores: Record = dict(judge(args, table, path, path.with_suffix(".json"), parts=PARTS))
+        shape = shape_error(*map(pd.read_csv, (half_of(args.data, table, "train"), path)))
+    tstr = scores["tstr"].get("auc", scores["tstr"].get("r2"))
+    kept = ("pair_tv", "c2st_auc", "dcr_share", "exact_match_share", "exact_match_share_holdout")
+    return {
+        "shape": shape,
+        "tstr": tstr,
+        **{name: scores[name] for name in kept},
+        "fit_s": fit_s,
+        "sample_s": sample_s,
+    }
+
+
+def shape_error(real: pd.DataFrame, synthetic: pd.DataFrame) -> float:
+    """Return the mean over columns of the Kolmogorov-Smirnov or total variation distance."""
+    gaps = []
+    for column in real:
+        a, b = real[column], synthetic[column]
+        is_number = pd.api.types.is_numeric_dtype(a)
+        if is_number and a.nunique() > LEVELS:
+            gaps.append(ks(a.dropna().to_numpy(float), b.dropna().to_numpy(float)).value)
+            continue
+        kind = float if is_number else object  # 1 and 1.0 are one level
+        both = pd.concat([a.astype(kind), b.astype(kind)])
+        codes = pd.factorize(both, use_na_sentinel=False)[0]
+        gaps.append(tvd(codes[: len(a)], codes[len(a) :]).value)
+    return float(np.mean(gaps))
+
+
+# --- the grid
+
+
+def key(line: Record) -> tuple[Any, ...]:
+    """Return what a line is of."""
+    return tuple(line[name] for name in KEY)
+
+
+def lines(path: Path) -> list[Record]:
+    """Return the lines of an earlier call; one that was cut off in writing is left out."""
+    if not path.exists():
+        return []
+    whole = path.read_text(encoding="utf-8").split("\n")[:-1]
+    return [json.loads(line) for line in whole]
+
+
+def run(args: argparse.Namespace) -> None:
+    """Write the line of every cell that has none; a cell that fails leaves its reason."""
+    done = {key(line) for line in lines(args.out) if "error" not in line}
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    with args.out.open("a+b") as file:  # a line that was cut off is cut away
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)
+    with args.out.open("a", encoding="utf-8") as out:
+        for seed in args.seeds:
+            for table in args.tables:
+                for cell in args.cells:
+                    place = dict(zip(KEY, (cell, table, seed, args.rows, args.steps), strict=True))
+                    if key(place) in done:
+                        continue
+                    try:
+                        found = measure(args, cell, table, seed)
+                    except (SynthgenError, subprocess.CalledProcessError) as error:
+                        found = {"error": str(error)}
+                    out.write(json.dumps({**place, **found}) + "\n")
+                    out.flush()
+
+
+def capped(args: argparse.Namespace, folder: Path) -> Path:
+    """Return a folder with the first `args.rows` rows of each half."""
+    for table in args.tables:
+        for half in ("train", "holdout"):
+            text = half_of(args.data, table, half).read_text(encoding="utf-8")
+            rows = text.splitlines(keepends=True)[: args.rows + 1]
+            half_of(folder, table, half).write_text("".join(rows), encoding="utf-8")
+    return folder
+
+
+# --- the table
+
+
+def differences(found: Sequence[Record], cell: str, name: str) -> list[float]:
+    """Return the differences of a cell to "default" with the same table, seed and size."""
+    base = {key(line)[1:]: line[name] for line in found if line["cell"] == "default"}
+    return [
+        line[name] - base[key(line)[1:]]
+        for line in found
+        if line["cell"] == cell and key(line)[1:] in base
+    ]
+
+
+def shown(values: Sequence[float], name: str, *, signed: bool) -> str:
+    """Return the mean, and plus or minus its standard error where it is a difference."""
+    _, factor, digits = MEASURES[name]
+    if not values:
+        return "-"
+    scaled = factor * np.asarray(values)
+    if not signed:
+        spread = f" ({scaled.std(ddof=1):.{digits}f})" if len(scaled) > 1 else ""
+        return f"{scaled.mean():.{digits}f}{spread}"
+    error = f"±{scaled.std(ddof=1) / len(scaled) ** 0.5:.{digits}f}" if len(scaled) > 1 else ""
+    return f"{scaled.mean():+.{digits}f}{error}"
+
+
+def report(path: Path) -> str:
+    """Return a table in Markdown for each table, and one of all."""
+    every = lines(path)
+    found = [line for line in every if "error" not in line]
+    titles = [title for title, _, _ in MEASURES.values()]
+    text = [f"{len(found)} lines, {len(every) - len(found)} failed. Mean (spread over seeds)."]
+    groups: dict[str, list[Record]] = {}
+    for line in found:
+        where = f"{line['table']}, rows {line['rows'] or 'all'}, steps {line['steps'] or 'default'}"
+        groups.setdefault(where, []).append(line)
+    for title, group in [*groups.items(), ("all", found)]:
+        text += ["", f"### {title}", "", "| cell | n | " + " | ".join(titles) + " |"]
+        text.append("|---" * (len(titles) + 2) + "|")
+        for cell in [c for c in CELLS if any(line["cell"] == c for line in group)]:
+            mine = [line for line in group if line["cell"] == cell]
+            entries = []
+            for name in MEASURES:
+                values = shown([line[name] for line in mine], name, signed=False)
+                change = shown(differences(group, cell, name), name, signed=True)
+                is_base, is_all = cell == "default", title == "all"
+                entries.append(values if is_base else change if is_all else f"{values} {change}")
+            text.append(f"| {cell} | {len(mine)} | " + " | ".join(entries) + " |")
+    return "\n".join(text)
+
+
+def options() -> argparse.ArgumentParser:
+    """Return the options."""
+    parser = arguments(__doc__.splitlines()[0])
+    parser.add_argument("--cells", type=words, default=",".join(CELLS))
+    parser.add_argument("--rows", type=int, help="of each half; all when not given")
+    parser.add_argument("--steps", type=int, help="of the skeleton; planned when not given")
+    parser.add_argument("--out", type=Path, default=Path("runs/ablation.jsonl"))
+    return parser
 
 
 def main() -> None:
-    """Print the table of all cells."""
-    parser = arguments(__doc__.splitlines()[0])
-    parser.add_argument("--cells", type=words, default=",".join(CELLS))
-    args = parse(parser)
+    """Fill the grid, and print what it says."""
+    if sys.argv[1:2] == ["--report"]:
+        print(report(Path(sys.argv[2])))
+        return
+    args = parse(options())
     torch.set_num_threads(1)
-    print(f"{'cell':18}{HEADER}")
-    for table in args.tables:
-        for seed in args.seeds:
-            for cell in args.cells:
-                print(f"{cell:18}", end="", flush=True)
-                measure(args, RunConfig.build({"train": CELLS[cell]}), table, seed)
+    with tempfile.TemporaryDirectory() as folder:
+        if args.rows:
+            args.data = capped(args, Path(folder))
+        run(args)
+    print(report(args.out))
 
 
 if __name__ == "__main__":
