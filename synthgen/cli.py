@@ -44,6 +44,10 @@ Config = Annotated[Path | None, typer.Option("--config", help="TOML file with an
 Target = Annotated[str | None, typer.Option("--target", help="The column a model will predict.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="Left out: a fresh one, recorded.")]
 Device = Annotated[str | None, typer.Option("--device", help="auto, cpu or cuda.")]
+WarmStart = Annotated[
+    Path | None,
+    typer.Option("--warm-start", help="Bundle of a related table to go on from (tells of it too)."),
+]
 RunDir = Annotated[
     Path | None, typer.Option("--run-dir", help="Run folder; left out: runs/<time>-<random>.")
 ]
@@ -158,6 +162,7 @@ def run(
     seed: Seed = None,
     run_dir: RunDir = None,
     device: Device = None,
+    warm_start: WarmStart = None,
     flow: Annotated[bool, typer.Option("--flow", help="As a Prefect flow run.")] = False,
     overwrite: Overwrite = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Read, plan, write nothing.")] = False,
@@ -176,6 +181,7 @@ def run(
         target=target,
         seed=seed,
         device=device,
+        warm_start=None if warm_start is None else str(warm_start),
         overwrite=overwrite or None,
     )
     if dry_run:
@@ -266,6 +272,7 @@ def train(
     config: Config = None,
     seed: Seed = None,
     device: Device = None,
+    warm_start: WarmStart = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Learn from a table and keep only the synthesizer's bundle (itself sensitive).
@@ -282,6 +289,7 @@ def train(
         target=target,
         seed=seed,
         device=device,
+        warm_start=None if warm_start is None else str(warm_start),
         overwrite=overwrite or None,
     )
     with _progress() as listener:

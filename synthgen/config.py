@@ -246,6 +246,9 @@ class RunConfig(_Section):
 
     data: str = ""
     schema_path: str | None = None
+    warm_start: str | None = Field(
+        None, description="bundle of a related table whose weights training starts from"
+    )
     target: str | None = None
     to: str = ""
     rows: int = Field(1_000, ge=1, le=1_000_000_000)

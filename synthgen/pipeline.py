@@ -116,7 +116,7 @@ def prepare(config: RunConfig, run_dir: str | Path | None = None) -> RunFolder:
     """Make the run folder for `config`, with absolute paths and a seed."""
     paths = {
         key: str(local_path(value).absolute())
-        for key in ("data", "schema_path", "to")
+        for key in ("data", "schema_path", "warm_start", "to")
         if (value := getattr(config, key))
     }
     seed = fresh_seed() if config.seed is None else config.seed
@@ -225,6 +225,7 @@ def train(folder: RunFolder) -> Receipt:
             device=config.device,
             log=lambda step: folder.log_step(step),
             checkpoint=folder.checkpoint_path,
+            warm_start=_bundle_to_start_from(config),
         )
         save_bundle(fitted, folder.bundle_path)
         folder.checkpoint_path.unlink(missing_ok=True)
@@ -242,6 +243,7 @@ def generate(folder: RunFolder) -> Receipt:
         table = fitted.sample(config.rows, seed=seed_of(config))
         draw = {
             "synthesizer": table.synthesizer,
+            "warm_start": fitted.facts.get("warm_start", []),
             "seed": table.seed,
             "device": str(fitted.device),
             "versions": versions("torch", "numpy"),
@@ -331,6 +333,7 @@ def read_input(config: RunConfig) -> tuple[RealTable, bool]:
         Listing all violations, or saying that the rows cannot be learnt from.
     """
     from synthgen.conform import conform, refuse_unmodelled
+    from synthgen.encode.adopt import check_compatible
     from synthgen.infer import infer
     from synthgen.sources import open_source
 
@@ -341,9 +344,26 @@ def read_input(config: RunConfig) -> tuple[RealTable, bool]:
     if config.target is not None:
         schema = schema.with_target(config.target)
     refuse_unmodelled(schema)
+    if (start := _bundle_to_start_from(config)) is not None:
+        check_compatible(start.schema, schema)
     table = conform(open_source(config.data, schema).batches(), schema)
     _refuse_unlearnable(table)
     return table, config.schema_path is None
+
+
+def _bundle_to_start_from(config: RunConfig) -> Synthesizer | None:
+    """Return what training starts from, loaded; None for a start from nothing.
+
+    Raises
+    ------
+    BundleError
+        If the bundle is missing or damaged.
+    """
+    if config.warm_start is None:
+        return None
+    from synthgen.synthesizer import Synthesizer
+
+    return Synthesizer.load(local_path(config.warm_start), device="cpu")
 
 
 def _refuse_unlearnable(table: RealTable) -> None:
@@ -380,6 +400,11 @@ def _notes(table: RealTable, config: RunConfig, *, inferred: bool) -> Iterator[s
         for column in table.schema.modelled:
             if NOTE in column.reason:
                 yield f"column '{column.name}' is {column.kind}: {column.reason.split(NOTE)[1]}"
+    if config.warm_start is not None:
+        yield (
+            "training starts from another bundle: the result tells of that bundle's table too, and "
+            "the gate compares with rows of this table only"
+        )
     smallest = min(round(len(table) * config.split.holdout), config.rows)
     if smallest < config.gate.min_privacy_rows:
         yield (
@@ -430,6 +455,7 @@ def provenance(folder: RunFolder) -> dict[str, Any]:
         "seed": config.seed,
         "device": draw["device"],
         "synthesizer": draw["synthesizer"],
+        "warm_start": draw.get("warm_start", []),
         "training_notes": folder.training_notes,
         "config": config.model_dump(include={"split", "encode", "train", "sample", "gate"}),
         "versions": draw["versions"] | versions("synthgen", "pandas", "pyarrow"),
@@ -475,6 +501,7 @@ def train_bundle(config: RunConfig, *, progress: Listener | None = None) -> None
             seed=seed,
             device=config.device,
             log=_tell_step,
+            warm_start=_bundle_to_start_from(config),
         )
         save_bundle(fitted, target)
 
@@ -509,12 +536,17 @@ def sample_bundle(
         from synthgen.checks.expectations import check_frames
         from synthgen.synthesizer import Synthesizer
 
-        table = Synthesizer.load(bundle, device=device).sample(rows, seed=seed, where=where)
+        fitted = Synthesizer.load(bundle, device=device)
+        table = fitted.sample(rows, seed=seed, where=where)
         measured = check_frames([table.data], table.schema, name="output")
         decision = _structure_decision(measured, fingerprint(table.data))
         if not decision.passed:
             raise GateRefused(refusal(decision))
-        facts = {"conditions": len(where), "versions": versions("synthgen", "torch", "numpy")}
+        facts = {
+            "conditions": len(where),
+            "warm_start": fitted.facts.get("warm_start", []),
+            "versions": versions("synthgen", "torch", "numpy"),
+        }
         return write_export(
             table, decision, target, manifest=facts, overwrite=overwrite, privacy=STRUCTURE_ONLY
         )

@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from synthgen import conditions as cond
 from synthgen.conditions import Condition
 from synthgen.config import RunConfig
+from synthgen.encode.adopt import adopt, correspondence
 from synthgen.encode.categorical import RARE, CategoricalEncoder
 from synthgen.encode.numeric import NumericEncoder
 from synthgen.encode.relations import Lookup
@@ -31,6 +32,7 @@ from synthgen.files import sha256
 from synthgen.gan.nets import Form, Generator
 from synthgen.gan.sample import BLOCK, Restriction, Tails, draw_block
 from synthgen.gan.train import Log, fit
+from synthgen.gan.transplant import Start
 from synthgen.replace import regenerate
 from synthgen.rng import stream
 from synthgen.schema import Column, TableSchema
@@ -100,6 +102,7 @@ class Synthesizer:
         device: str = "auto",
         log: Log = lambda record: None,
         checkpoint: Path | None = None,
+        warm_start: Synthesizer | None = None,
     ) -> Synthesizer:
         """Fit encoder and generator on the N rows of `table`.
 
@@ -118,9 +121,15 @@ class Synthesizer:
         checkpoint : Path, optional
             A file to keep the state of training in, and to go on from; see `gan.train.fit`. It is
             as sensitive as the bundle, and the caller's to remove.
+        warm_start : Synthesizer, optional
+            Fitted on a related table with the same modelled columns: training goes on from its
+            weights, and keeps its levels where the new rows fit them. What is fitted then tells of
+            both tables; `facts["warm_start"]` lists the fingerprints of those that came before.
 
         Raises
         ------
+        SchemaError
+            If `warm_start` models other columns, or another kind of one; all are listed.
         DataError
             If there are fewer than `MIN_ROWS` rows or nothing to model.
         TrainingError
@@ -131,13 +140,32 @@ class Synthesizer:
         if len(table) < MIN_ROWS:
             raise DataError(f"{len(table)} training rows are too few; {MIN_ROWS} are the least")
         place = pick_device(device)
-        encoder = TableEncoder.fit(table.data, table.schema, config.encode, seed=seed)
+        start: Start | None = None
+        facts: dict[str, Any] = {}
+        if warm_start is None:
+            encoder = TableEncoder.fit(table.data, table.schema, config.encode, seed=seed)
+        else:
+            old = warm_start.encoder
+            encoder = adopt(old, table.data, table.schema, config.encode)
+            start = Start(warm_start.generator, old.layout, correspondence(old, encoder))
+            facts["warm_start"] = warm_start.ancestors
         encoded = encoder.transform(table.data)
         generator = fit(
-            encoded, config.train, seed=seed, device=place, log=log, checkpoint=checkpoint
+            encoded,
+            config.train,
+            seed=seed,
+            device=place,
+            log=log,
+            checkpoint=checkpoint,
+            start=start,
         )
-        facts = {"rows": len(table), "seed": seed, "device": place.type, "version": __version__}
+        facts |= {"rows": len(table), "seed": seed, "device": place.type, "version": __version__}
         return cls(table.schema, encoder, generator, config, facts)
+
+    @property
+    def ancestors(self) -> list[str]:
+        """Fingerprints of this synthesizer and of those that its training started from."""
+        return [self.fingerprint, *self.facts.get("warm_start", [])]
 
     @property
     def device(self) -> torch.device:
@@ -293,7 +321,8 @@ class Synthesizer:
             raise ConfigError(f"bundle folder {folder} is not empty")
         (folder / "schema.toml").write_text(self.schema.to_toml(comments=False), encoding="utf-8")
         # Where the data came from and where it went is the run's business, not the bundle's.
-        public = self.config.model_copy(update={"data": "", "to": "", "schema_path": None})
+        private = {"data": "", "to": "", "schema_path": None, "warm_start": None}
+        public = self.config.model_copy(update=private)
         (folder / "config.toml").write_text(public.to_toml(), encoding="utf-8")
         self.encoder.save(folder / "encoder.json")
         state = {k: v.detach().cpu().contiguous() for k, v in self.generator.state_dict().items()}

@@ -136,7 +136,7 @@ class NumericEncoder:
         return encoder if unit is None else encoder._with_habits(known, tuple(steps))
 
     def _with_habits(self, known: Floats, steps: tuple[int, ...]) -> NumericEncoder:
-        cell = self._cell_of(known)
+        cell = self.cell_of(known)
         inside = self.upper[cell] > self.lower[cell]
         step = _largest_step(known[inside] / (self.unit or 1.0), steps)
         habits = np.zeros((len(self.habits), len(steps)))
@@ -214,7 +214,7 @@ class NumericEncoder:
         out[1, self.level, self.fine] = self.upper
         return out[0], out[1]
 
-    def _cell_of(self, values: Floats) -> npt.NDArray[np.int64]:
+    def cell_of(self, values: Floats) -> npt.NDArray[np.int64]:
         """Return the cell of each value: the one that holds it, or else the nearest.
 
         A value on the boundary of an exact cell belongs to it; other shared boundaries go below.
@@ -235,7 +235,7 @@ class NumericEncoder:
         if len(self.lower) == 0:
             zeros = np.zeros(len(values), np.int32)
             return Codes(zeros, None, np.full(len(values), 0.5, np.float32))
-        cell = self._cell_of(np.where(missing, self.lower[0], values))
+        cell = self.cell_of(np.where(missing, self.lower[0], values))
         # Halves, since the width itself may be too large a number.
         half = self.upper[cell] / 2 - self.lower[cell] / 2
         with np.errstate(invalid="ignore", divide="ignore"):

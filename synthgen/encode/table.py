@@ -76,7 +76,7 @@ class TableEncoder:
             frame = frame.iloc[np.sort(rows)]
         relations = find(frame, schema.modelled, min_rows=config.min_rows)
         frame, columns = reduce(relations, frame, schema.modelled)
-        parts = [part for c in columns for part in _fit_column(frame[c.name], c, config)]
+        parts = [part for c in columns for part in fit_column(frame[c.name], c, config)]
         return cls(schema, tuple(parts), relations)
 
     def column(self, name: str) -> Column:
@@ -120,7 +120,7 @@ class TableEncoder:
         coarse, fine, offsets = [], [], []
         for part in self.parts:
             if part.column not in views:
-                views[part.column] = _views(frame[part.column], self.column(part.column))
+                views[part.column] = views_of(frame[part.column], self.column(part.column))
             codes = part.encoder.encode(views[part.column][part.view])
             coarse.append(codes.coarse)
             if codes.fine is not None:
@@ -194,7 +194,7 @@ def _part(state: State) -> Part:
     return Part(state["column"], state["view"], encoder)
 
 
-def _fit_column(values: pd.Series, column: Column, config: EncodeConfig) -> list[Part]:
+def fit_column(values: pd.Series, column: Column, config: EncodeConfig) -> list[Part]:
     """Return the fitted parts of one column."""
     if column.kind in ("categorical", "boolean"):
         declared = column.categories if column.source == "declared" else None
@@ -204,7 +204,7 @@ def _fit_column(values: pd.Series, column: Column, config: EncodeConfig) -> list
             values, declared=declared, min_rows=config.min_rows, max_levels=config.max_levels
         )
         return [Part(column.name, "value", encoder)]
-    views = _views(values, column)
+    views = views_of(values, column)
     if column.kind == "datetime" and not dt.has_clock(dt.to_microseconds(values)):
         views.pop("clock", None)
     bins = config.bins or int(np.clip(len(values) // ROWS_PER_BIN, *BINS))
@@ -223,7 +223,7 @@ def _fit_column(values: pd.Series, column: Column, config: EncodeConfig) -> list
     return parts
 
 
-def _views(values: pd.Series, column: Column) -> dict[str, Any]:
+def views_of(values: pd.Series, column: Column) -> dict[str, Any]:
     """Return what each part of a column encodes, by view."""
     if column.kind == "numeric":
         return {"value": values.to_numpy(np.float64)}

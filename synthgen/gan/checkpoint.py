@@ -24,6 +24,7 @@ from torch import Tensor
 from synthgen.config import TrainConfig
 from synthgen.encode.column import EncodedTable
 from synthgen.files import staged
+from synthgen.gan.transplant import Start
 
 Tensors = dict[str, Tensor]
 Facts = dict[str, Any]
@@ -103,9 +104,19 @@ class Checkpoint:
 
 
 def fingerprint(
-    table: EncodedTable, config: TrainConfig, sizes: Any, *, seed: int, device: torch.device
+    table: EncodedTable,
+    config: TrainConfig,
+    sizes: Any,
+    *,
+    seed: int,
+    device: torch.device,
+    start: Start | None = None,
 ) -> str:
-    """Return the SHA-256 of everything that decides the weights: rows, layout, settings, seed."""
+    """Return the SHA-256 of everything that decides the weights: rows, layout, settings, seed.
+
+    A warm start adds the weights that it starts from; how their levels correspond follows from both
+    layouts and their columns.
+    """
     layout = table.layout
     settings = [config.model_dump(), asdict(sizes), seed, device.type, layout.n_coarse]
     digest = hashlib.sha256(json.dumps(settings).encode())
@@ -118,6 +129,9 @@ def fingerprint(
     for array in arrays:
         digest.update(str((array.dtype.str, array.shape)).encode())
         digest.update(np.ascontiguousarray(array).data)
+    for name, tensor in {} if start is None else start.tensors.items():
+        digest.update(name.encode())
+        digest.update(tensor.contiguous().numpy().data)
     return digest.hexdigest()
 
 

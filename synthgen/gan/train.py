@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from synthgen.config import TrainConfig
 from synthgen.encode.column import EncodedTable, Layout
-from synthgen.errors import TrainingError
+from synthgen.errors import ConfigError, TrainingError
 from synthgen.gan.checkpoint import (
     Checkpoint,
     Saved,
@@ -45,12 +45,14 @@ from synthgen.gan.nets import (
     Form,
     Generator,
     Skeleton,
+    TokenSequence,
     cross_entropies,
     half_precision,
 )
 from synthgen.gan.objective import critic_objective, descend
 from synthgen.gan.regularizers import REGULARIZERS
 from synthgen.gan.rows import EVERY, RowAdversary
+from synthgen.gan.transplant import Start
 from synthgen.rng import derive
 
 Record = dict[str, float | int | str]
@@ -67,6 +69,9 @@ LANDING = 0.25
 MANY_ROWS = 12_000
 #: Passes over the rows of a small table.
 EPOCHS = 80
+#: The same, and the factor of the learning rate, where training starts from an earlier generator.
+WARM_EPOCHS = 25
+WARM_RATE = 0.25
 #: Rounds of bad luck (not finite, rolled back) that training survives.
 MAX_ROLLBACKS = 3
 #: Fewer rows teach little: training says so.
@@ -82,6 +87,8 @@ class Plan:
     ----------
     steps, critic_steps, batch_size, width, depth, evaluate_every : int
     dropout : float
+    rate : float
+        Factor of the learning rate: a warm start takes smaller steps.
     """
 
     steps: int
@@ -91,19 +98,26 @@ class Plan:
     depth: int
     evaluate_every: int
     dropout: float
+    rate: float = 1.0
 
 
-def plan(config: TrainConfig, layout: Layout, n_rows: int) -> Plan:
+def plan(
+    config: TrainConfig, layout: Layout, n_rows: int, *, start: Generator | None = None
+) -> Plan:
     """Choose sizes from rows and tokens: capacity grows slowly with both, steps with the rows.
 
     The figures come from adult, bank and king (10k to 23k rows, 15 to 30 tokens); docs/model.md.
+    With `start`, training goes on from its weights: width and depth are its own.
     """
     n_tokens = len(layout.sizes)
     batch = config.batch_size or int(2 ** np.clip(round(math.log2(n_rows / 24 + 1)), 4, 9))
-    full = EPOCHS * min(n_rows, 16_000) / batch * max(1.0, n_rows / 16_000) ** 0.25
+    epochs = EPOCHS if start is None else WARM_EPOCHS
+    full = epochs * min(n_rows, 16_000) / batch * max(1.0, n_rows / 16_000) ** 0.25
     steps = max(300, round(full)) if config.steps is None else config.steps
     width = config.width or (256 if n_rows >= 3_000 else 128 if n_rows >= 1_000 else 64)
     depth = config.depth or (3 if n_tokens > 24 and n_rows >= 3_000 else 2)
+    if start is not None:
+        width, depth = start.skeleton.width, start.skeleton.depth
     # Fewer rows are sooner learnt by heart: king's DCR share falls from .535 to .526.
     dropout = 0.2 if n_rows >= MANY_ROWS else 0.3
     default_critic = min(steps // 5, 400) if len(layout.offset_parents) else 0
@@ -116,6 +130,7 @@ def plan(config: TrainConfig, layout: Layout, n_rows: int) -> Plan:
         depth=depth,
         evaluate_every=config.evaluate_every or max(1, steps // 15),
         dropout=dropout if config.dropout is None else config.dropout,
+        rate=1.0 if start is None else WARM_RATE,
     )
 
 
@@ -127,6 +142,7 @@ def fit(
     device: torch.device,
     log: Log = lambda record: None,
     checkpoint: Path | None = None,
+    start: Start | None = None,
 ) -> Generator:
     """Train a generator on encoded rows.
 
@@ -145,23 +161,29 @@ def fit(
         A file where training keeps its state at every held-out score and between its two parts. If
         it is there and of this very training (rows, settings, seed), training goes on from it, and
         on a CPU ends with the same weights to the bit as without the interruption.
+    start : Start, optional
+        An earlier generator, of its width and depth, whose weights training goes on from.
 
     Raises
     ------
+    ConfigError
+        If `config` asks for another width or depth than that of `start`.
     TrainingError
         If no step could be made, or losses stay not finite.
     """
     layout = table.layout
-    sizes = plan(config, layout, len(table))
+    if start is not None:
+        _refuse_other_sizes(config, start.generator.skeleton)
+    sizes = plan(config, layout, len(table), start=None if start is None else start.generator)
     budget = math.inf if config.max_minutes is None else 60 * config.max_minutes
     kept = None
     if checkpoint is not None:
-        of = fingerprint(table, config, sizes, seed=seed, device=device)
+        of = fingerprint(table, config, sizes, seed=seed, device=device, start=start)
         kept = Checkpoint(checkpoint, of)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         # Initial weights and dropout draw from torch's own stream: seeded here, restored after.
         torch.manual_seed(derive(seed, "torch"))
-        return _fit(table, config, sizes, seed, device, budget, log, kept)
+        return _fit(table, config, sizes, seed, device, budget, log, kept, start)
 
 
 def _fit(
@@ -173,10 +195,14 @@ def _fit(
     budget: float,
     log: Log,
     checkpoint: Checkpoint | None,
+    start: Start | None,
 ) -> Generator:
     layout = table.layout
     saved = _resumable(checkpoint, sizes, log)
-    generator = new_generator(layout, config, sizes).to(device)
+    generator = new_generator(layout, config, sizes)
+    if start is not None:
+        start.give(generator, layout)
+    generator.to(device)
     noise = torch.Generator(device).manual_seed(derive(seed, "train"))
     tokens = torch.from_numpy(table.tokens).to(device, torch.int64)
     offsets = torch.from_numpy(table.offsets).to(device)
@@ -226,6 +252,20 @@ def new_generator(layout: Layout, config: TrainConfig, sizes: Plan) -> Generator
         dropout=sizes.dropout,
         form=Form.of(config),
     )
+
+
+def _refuse_other_sizes(config: TrainConfig, skeleton: Skeleton) -> None:
+    """Raise ConfigError if the earlier generator is not of the form and sizes asked for."""
+    if config.architecture != "mlp" or isinstance(skeleton.tokens, TokenSequence):
+        raise ConfigError('a warm start needs architecture = "mlp", here and in its bundle')
+    asked = {"width": (config.width, skeleton.width), "depth": (config.depth, skeleton.depth)}
+    wrong = [
+        f"train.{k} = {a}, the bundle's is {b}" for k, (a, b) in asked.items() if a not in (None, b)
+    ]
+    if wrong:
+        raise ConfigError(
+            f"a warm start keeps the sizes of its bundle: {'; '.join(wrong)}; leave them out"
+        )
 
 
 def _resumable(checkpoint: Checkpoint | None, sizes: Plan, log: Log) -> Saved | None:
@@ -325,7 +365,7 @@ def fit_skeleton(
     score_noise = torch.Generator(device).manual_seed(noise.initial_seed() ^ 1)
     masks = random_known(len(held), n_tokens, skeleton.n_coarse, score_noise, device)
     place: Record = {"phase": "skeleton", "steps": sizes.steps}
-    at = _Place(sizes.batch_size, 1.0 / sizes.steps)
+    at = _Place(sizes.batch_size, 1.0 / sizes.steps, rate=sizes.rate)
     if saved is not None:
         at = _Place(**saved.facts["place"])
         skeleton.load_state_dict(saved.group("skeleton"))
