@@ -14,6 +14,7 @@ from synthgen.config import PRESETS, TrainConfig
 from synthgen.encode.column import EncodedTable, Layout
 from synthgen.errors import TrainingError
 from synthgen.gan.nets import Form, Generator, Skeleton
+from synthgen.gan.objective import descend
 from synthgen.gan.rows import (
     REDRAWN,
     RowAdversary,
@@ -201,3 +202,32 @@ def test_too_few_rows_for_a_pack(encoded: EncodedTable) -> None:
 
 def test_off_there_is_none(layout: Layout, trained: Generator) -> None:
     assert RowAdversary.wanted(layout, 16, TrainConfig(), CPU) is None
+
+
+@pytest.mark.slow
+def test_by_itself_it_teaches_a_dependence(copies: EncodedTable) -> None:
+    """No likelihood: what the critic says is all the skeleton hears, from true marginals on."""
+    torch.manual_seed(0)
+    skeleton, stream = Skeleton(copies.layout, 32, 1), noise()
+    config = TrainConfig(row_adversary=1.0)
+    adversary = RowAdversary.wanted(copies.layout, 32, config, CPU)
+    assert adversary is not None
+    tokens = torch.from_numpy(copies.tokens).long()
+    # The levels of a boolean are missing, false, true, rare; b copies a on 90 % of rows.
+    a, b = 0, 1
+    true = float((tokens[:, a] == tokens[:, b]).float().mean())
+    optimizer = torch.optim.Adam(skeleton.parameters(), lr=2e-3, betas=(0.5, 0.9))
+
+    def agreement() -> float:
+        with torch.no_grad():
+            drawn = redraw(skeleton, tokens, [a, b], noise(1))
+        levels = torch.split(drawn, [skeleton.sizes[a], skeleton.sizes[b]], dim=1)
+        return float((levels[0].argmax(dim=1) == levels[1].argmax(dim=1)).float().mean())
+
+    before = agreement()
+    for start in range(0, 120 * 128, 128):
+        batch = tokens[torch.arange(start, start + 128) % len(tokens)]
+        descend(adversary.loss(skeleton, batch, stream), skeleton, optimizer, 0.0)
+    assert true == pytest.approx(0.9, abs=0.02)
+    assert before < 0.65
+    assert agreement() > before + (true - before) / 2  # and beyond, as an adversary does
