@@ -35,8 +35,8 @@ from synthgen.gan.regularizers import REGULARIZERS, Regularizer
 
 #: Coarse and fine tokens of each row that are drawn again.
 REDRAWN = (3, 1)
-#: Steps of the skeleton for one of the adversary.
-EVERY = 4
+#: Steps of the skeleton for one of the adversary, and the most rows of a batch that it is shown.
+EVERY, ROWS = 4, 128
 #: Of the Gumbel softmax: the softer, the smoother its gradient and the less true.
 TEMPERATURE = 0.5
 #: Embedded rows (B, *d_row) with the drawn tokens unknown, and which tokens are drawn.
@@ -190,7 +190,7 @@ class RowAdversary:
             If there are too few rows for two packs.
         """
         config, pac = self.config, self.config.pac
-        tokens = tokens[: len(tokens) // pac * pac]
+        tokens = tokens[: min(len(tokens), ROWS) // pac * pac]
         if pac > 1 and len(tokens) < 2 * pac:
             raise TrainingError(f"pac = {pac} needs batches and tables of {2 * pac} rows at least")
         for _ in range(config.n_critic):
