@@ -30,7 +30,7 @@ from synthgen.encode.table import TableEncoder
 from synthgen.errors import BundleError, ConfigError, DataError, SchemaError
 from synthgen.files import sha256
 from synthgen.gan.nets import Form, Generator
-from synthgen.gan.sample import BLOCK, Restriction, Tails, draw_block
+from synthgen.gan.sample import BLOCK, Drawer, Restriction
 from synthgen.gan.train import Log, fit
 from synthgen.gan.transplant import Start
 from synthgen.replace import regenerate
@@ -202,11 +202,19 @@ class Synthesizer:
         for name in {c.column for c in conditions}:
             asked = [c for c in conditions if c.column == name]
             cond.common_bounds(asked, self.schema.column(name))
-        restriction = self._restriction(conditions)
-        tails = Tails(self.encoder.layout, seed)
+        drawer = Drawer(
+            self.generator,
+            self.encoder.layout,
+            seed=seed,
+            restriction=self._restriction(conditions),
+            steps=self.config.sample.sampling_steps,
+        )
+        habits = [stream(seed, "decode", i) for i in range(len(self.encoder.parts))]
         done = tried = 0
         while done < n:
-            frame = self._draw(tried, n - done, seed, restriction, tails)
+            first = tried // BLOCK
+            last = first + min(BLOCKS_A_BATCH, -(-(n - done) // BLOCK))
+            frame = self.encoder.inverse_transform(drawer.draw(range(first, last)), habits)
             tried += len(frame)
             frame = self._satisfying(frame, conditions).iloc[: n - done]
             hits = done + len(frame)
@@ -218,28 +226,6 @@ class Synthesizer:
             if len(frame):
                 yield self._complete(frame, done, seed)
             done += len(frame)
-
-    def _draw(
-        self, start: int, wanted: int, seed: int, restriction: Restriction, tails: Tails
-    ) -> pd.DataFrame:
-        """Draw whole blocks from row `start`, a multiple of BLOCK, on: the modelled columns."""
-        first = start // BLOCK
-        last = first + min(BLOCKS_A_BATCH, -(-wanted // BLOCK))
-        layout, steps = self.encoder.layout, self.config.sample.sampling_steps
-        frames = []
-        for number in range(first, last):
-            block = draw_block(
-                self.generator,
-                layout,
-                block=number,
-                seed=seed,
-                restriction=restriction,
-                steps=steps,
-            )
-            tails.spread(block)
-            rng = stream(seed, "decode", number)
-            frames.append(self.encoder.inverse_transform(block, rng))
-        return pd.concat(frames, ignore_index=True)
 
     def _satisfying(self, frame: pd.DataFrame, conditions: Sequence[Condition]) -> pd.DataFrame:
         """Return the rows that satisfy every condition.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -135,11 +136,12 @@ class TableEncoder:
         )
 
     def inverse_transform(
-        self, table: EncodedTable, rng: np.random.Generator | None
+        self, table: EncodedTable, habits: Sequence[np.random.Generator] | None
     ) -> pd.DataFrame:
         """Return the canonical frame of the modelled columns, in schema order.
 
-        With `rng` rounding habits are restored; None inverts `transform`. Declared bounds hold.
+        With `habits`, a stream for each part, rounding habits are restored; batch after batch gives
+        the values of one large batch. None inverts `transform`. Declared bounds hold.
         """
         layout, decoded = table.layout, dict[str, dict[str, Any]]()
         fines = {int(p): layout.n_coarse + j for j, p in enumerate(layout.parents)}
@@ -150,6 +152,7 @@ class TableEncoder:
                 table.tokens[:, fines[i]] if i in fines else None,
                 table.offsets[:, offsets[i]] if i in offsets else None,
             )
+            rng = None if habits is None else habits[i]
             decoded.setdefault(part.column, {})[part.view] = part.encoder.decode(codes, rng)
         frame = pd.DataFrame(
             {name: _from_views(views, self.column(name)) for name, views in decoded.items()}

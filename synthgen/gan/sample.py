@@ -7,7 +7,7 @@ many rows are asked for, nor on how they are batched.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,7 +16,8 @@ from torch import Tensor
 
 from synthgen.encode.column import EncodedTable, Layout
 from synthgen.errors import DataError
-from synthgen.gan.nets import Generator, Skeleton, half_precision
+from synthgen.gan.nets import Generator
+from synthgen.gan.passes import passes
 from synthgen.rng import derive, stream
 
 #: Rows drawn together, in one order. Part of what a seed means: another size gives other rows.
@@ -94,84 +95,136 @@ class Tails:
                 self._seen[o, side] = seen + len(rows)
 
 
-@torch.no_grad()
-def draw_block(
-    generator: Generator,
-    layout: Layout,
-    *,
-    block: int,
-    seed: int,
-    restriction: Restriction,
-    steps: int | None = None,
-) -> EncodedTable:
-    """Draw block number `block` of `BLOCK` rows.
+class Drawer:
+    """Draws the blocks of one seed, in their order; the weights are read when it is made.
 
     Where several columns are restricted, rows are weighted by how likely the next restriction is
     given the ones before, and resampled (sequential importance resampling, Gordon et al. 1993), so
     that the joint distribution is the conditional one up to the size of a block.
 
-    Raises
-    ------
-    DataError
-        If the restriction cannot be met.
+    Parameters
+    ----------
+    generator : Generator
+    layout : Layout
+    seed : int
+    restriction : Restriction
+    steps : int, optional
+        Passes for a row's tokens; None for one a token.
     """
-    skeleton = generator.skeleton
-    device = skeleton.bias.device
-    noise = torch.Generator(device).manual_seed(derive(seed, "sample", block))
-    groups = visiting_groups(layout, restriction.first, steps, noise)
-    tokens = draw_tokens(skeleton, groups, noise, restriction)
-    shape = (BLOCK, len(layout.offset_parents))
-    if generator.detail is None:
-        offsets = torch.rand(shape, generator=noise, device=device)
-    else:
-        latent = torch.randn(BLOCK, generator.detail.d_latent, generator=noise, device=device)
-        offsets = generator.detail(tokens, latent)
-    return EncodedTable(
-        tokens.to("cpu", torch.int32).numpy(), offsets.clamp(0, 1).cpu().numpy(), layout
-    )
+
+    @torch.no_grad()
+    def __init__(
+        self,
+        generator: Generator,
+        layout: Layout,
+        *,
+        seed: int,
+        restriction: Restriction,
+        steps: int | None = None,
+    ) -> None:
+        self._detail, self._skeleton = generator.detail, generator.skeleton
+        self._passes = passes(generator.skeleton)
+        self._device = generator.skeleton.bias.device
+        self._layout, self._seed, self._steps = layout, seed, steps
+        self._first = restriction.first
+        self._rules = {
+            t: torch.from_numpy(w).to(self._device, torch.float32).clamp(min=_IMPOSSIBLE)
+            for t, w in restriction.weights.items()
+        }
+        self._tails = Tails(layout, seed)
+
+    def draw(self, blocks: range) -> EncodedTable:
+        """Draw the next blocks: their numbers go on where the last call ended.
+
+        Raises
+        ------
+        DataError
+            If the restriction cannot be met.
+        """
+        drawn = [self._block(number) for number in blocks]
+        tokens, offsets = (np.concatenate(part) for part in zip(*drawn, strict=True))
+        table = EncodedTable(tokens, offsets, self._layout)
+        self._tails.spread(table)
+        return table
+
+    @torch.no_grad()
+    def _block(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the tokens and the offsets of one block."""
+        noise = torch.Generator(self._device).manual_seed(derive(self._seed, "sample", number))
+        groups = visiting_groups(self._layout, self._first, self._steps, noise)
+        tokens = self._tokens(groups, noise)
+        shape = (BLOCK, len(self._layout.offset_parents))
+        if self._detail is None:
+            offsets = torch.rand(shape, generator=noise, device=self._device)
+        else:
+            size = (BLOCK, self._detail.d_latent)
+            latent = torch.randn(size, generator=noise, device=self._device)
+            offsets = self._detail(tokens, latent)
+        return tokens.to("cpu", torch.int32).numpy(), offsets.clamp(0, 1).cpu().numpy()
+
+    def _tokens(self, groups: list[list[int]], noise: torch.Generator) -> Tensor:
+        """Return BLOCK rows of tokens, (BLOCK, T), drawn group by group."""
+        net, n_tokens = self._passes, len(self._layout.sizes)
+        tokens = torch.zeros(BLOCK, n_tokens, dtype=torch.int64, device=self._device)
+        state = net.start(BLOCK)
+        prefixes = Prefixes(self._device)
+        for group in groups:
+            some, of = prefixes.distinct()
+            hidden = net.hidden(state[some])
+            for token in group:
+                free = net.logits(hidden, token, tokens[some])[of]
+                logits = free if token not in self._rules else free + self._rule(token, tokens)
+                if token in self._first:
+                    rows = _resample(free, logits, noise)
+                    tokens, state, logits = tokens[rows], state[rows], logits[rows]
+                    prefixes.take(rows)
+                chosen = _draw(logits, noise)
+                tokens[:, token] = chosen
+                state = net.show(state, token, chosen)
+                prefixes.append(chosen, free.shape[1])
+        return tokens
+
+    def _rule(self, token: int, tokens: Tensor) -> Tensor:
+        """Return one token's log weights: (L,), or (B, L) for a fine one, by its parent's level."""
+        rule = self._rules[token]
+        if rule.dim() == 1:
+            return rule
+        return rule[tokens[:, self._skeleton.parents[token - self._skeleton.n_coarse]]]
 
 
-@torch.no_grad()
-def draw_tokens(
-    skeleton: Skeleton,
-    groups: list[list[int]],
-    noise: torch.Generator,
-    restriction: Restriction,
-    watch: Callable[[int, Tensor], None] = lambda token, logits: None,
-) -> Tensor:
-    """Return BLOCK rows of tokens, (BLOCK, T); those in no group stay 0.
+class Prefixes:
+    """Which rows of a block have drawn the same so far: one pass serves them all.
 
-    `watch` is shown the logits (BLOCK, L) from which each token is drawn.
+    At first all have; after a few tokens hardly any, and nobody looks any more.
     """
-    table, head = skeleton.tokens.table(), skeleton.head()
-    tokens = torch.zeros(BLOCK, len(skeleton.sizes), dtype=torch.int64, device=table.device)
-    x = skeleton.tokens.blank(BLOCK, table)
-    rules = {
-        t: torch.from_numpy(w).to(table.device, torch.float32).clamp(min=_IMPOSSIBLE)
-        for t, w in restriction.weights.items()
-    }
-    for group in groups:
-        with half_precision(table.device):
-            hidden = skeleton.trunk(x).float()
-        for token in group:
-            free = skeleton.token_logits(hidden, token, tokens, head)
-            logits = free if token not in rules else free + _rule(rules, skeleton, token, tokens)
-            if token in restriction.first:
-                rows = _resample(free, logits, noise)
-                tokens, x, logits = tokens[rows], x[rows], logits[rows]
-            watch(token, logits)
-            chosen = _draw(logits, noise)
-            tokens[:, token] = chosen
-            x = skeleton.tokens.show(x, table, token, table[skeleton.starts[token] + chosen])
-    return tokens
 
+    #: A pass over so large a share of the rows is a pass over all.
+    MOST = 0.7
 
-def _rule(rules: dict[int, Tensor], skeleton: Skeleton, token: int, tokens: Tensor) -> Tensor:
-    """Return one token's log weights: (L,), or (B, L) for a fine one, by its parent's level."""
-    rule = rules[token]
-    if rule.dim() == 1:
-        return rule
-    return rule[tokens[:, skeleton.parents[token - skeleton.n_coarse]]]
+    def __init__(self, device: torch.device) -> None:
+        self._codes: Tensor | None = torch.zeros(BLOCK, dtype=torch.int64, device=device)
+        self._all = torch.arange(BLOCK, device=device)
+
+    def distinct(self) -> tuple[Tensor | slice, Tensor | slice]:
+        """Return one row for each prefix, and for each row its prefix's place among them."""
+        if self._codes is None:
+            return slice(None), slice(None)
+        values, places = torch.unique(self._codes, return_inverse=True)
+        if len(values) > self.MOST * BLOCK:
+            self._codes = None
+            return slice(None), slice(None)
+        self._codes = places
+        return torch.empty_like(values).scatter_(0, places, self._all), places
+
+    def append(self, chosen: Tensor, n_levels: int) -> None:
+        """Let the rows have drawn one more token, with levels (B,)."""
+        if self._codes is not None:
+            self._codes = self._codes * n_levels + chosen
+
+    def take(self, rows: Tensor) -> None:
+        """Let the block consist of copies of these rows."""
+        if self._codes is not None:
+            self._codes = self._codes[rows]
 
 
 def _resample(free: Tensor, logits: Tensor, noise: torch.Generator) -> Tensor:
@@ -197,9 +250,10 @@ def _draw(logits: Tensor, noise: torch.Generator) -> Tensor:
     draws.
     """
     n_rows, n_levels = logits.shape
-    cumulative = torch.softmax(logits, dim=1).cumsum(dim=1)
+    weights = (logits - logits.amax(dim=1, keepdim=True)).exp_()
+    cumulative = weights.cumsum(dim=1)
     stratum = torch.randperm(n_rows, generator=noise, device=logits.device)
     inside = torch.rand(n_rows, generator=noise, device=logits.device)
     uniform = ((stratum + inside) / n_rows).clamp(1e-7, 1 - 1e-7)
-    below = cumulative < (uniform * cumulative[:, -1])[:, None]
-    return below.sum(dim=1).clamp(max=n_levels - 1)
+    target = (uniform * cumulative[:, -1])[:, None]
+    return torch.searchsorted(cumulative, target).squeeze(1).clamp(max=n_levels - 1)

@@ -120,8 +120,8 @@ def test_values_are_whole_units(resolution: Any) -> None:
     values, column = stamps(pd.to_datetime(seconds, unit="s"), resolution=resolution)
     encoder, frame = fit(values, column)
     table = encoder.transform(frame)
-    for generator in (None, rng):
-        back = encoder.inverse_transform(table, generator)["t"]
+    for habits in (None, [rng] * len(encoder.parts)):
+        back = encoder.inverse_transform(table, habits)["t"]
         assert (dt.to_microseconds(back) % dt.MICROSECONDS[resolution] == 0).all()
     exact = encoder.inverse_transform(table, None)["t"]
     middle = (values > values.quantile(0.05)) & (values < values.quantile(0.95))
@@ -139,7 +139,7 @@ def test_declared_bounds_hold() -> None:
     encoder, frame = fit(values, column)
     table = encoder.transform(frame)
     table.offsets[:] = rng.integers(0, 2, table.offsets.shape)
-    back = encoder.inverse_transform(table, rng)["t"]
+    back = encoder.inverse_transform(table, [rng] * len(encoder.parts))["t"]
     assert back.min() >= pd.Timestamp("2020-01-01")
     assert back.max() <= pd.Timestamp("2020-04-09")
 

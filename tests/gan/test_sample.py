@@ -12,7 +12,7 @@ from synthgen.config import EncodeConfig, TrainConfig
 from synthgen.encode.column import EncodedTable, Layout
 from synthgen.encode.table import TableEncoder
 from synthgen.errors import DataError
-from synthgen.gan.sample import BLOCK, Restriction, Tails, _draw, draw_block, visiting_groups
+from synthgen.gan.sample import BLOCK, Drawer, Restriction, Tails, _draw, visiting_groups
 from synthgen.gan.train import Generator, fit
 from synthgen.schema import Column, TableSchema
 
@@ -28,9 +28,8 @@ def draw(
     restriction: Restriction = FREE,
     steps: int | None = None,
 ) -> EncodedTable:
-    return draw_block(
-        generator, layout, block=block, seed=seed, restriction=restriction, steps=steps
-    )
+    drawer = Drawer(generator, layout, seed=seed, restriction=restriction, steps=steps)
+    return drawer.draw(range(block, block + 1))
 
 
 def shares(tokens: np.ndarray, size: int) -> np.ndarray:

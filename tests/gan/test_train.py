@@ -15,7 +15,7 @@ from synthgen.encode.column import EncodedTable, Layout
 from synthgen.errors import TrainingError
 from synthgen.gan.condition import random_known
 from synthgen.gan.nets import Skeleton
-from synthgen.gan.sample import Restriction, draw_block
+from synthgen.gan.sample import Drawer, Restriction
 from synthgen.gan.train import Generator, fit, fit_skeleton, plan, skeleton_loss
 
 CPU = torch.device("cpu")
@@ -189,7 +189,7 @@ def test_a_time_budget_ends_training_early(encoded: EncodedTable, layout: Layout
     generator = fit(encoded, config, seed=0, device=CPU, log=records.append)
     assert max(r["step"] for r in records) < 10_000
     assert is_finite(generator)
-    table = draw_block(generator, layout, block=0, seed=0, restriction=Restriction())
+    table = Drawer(generator, layout, seed=0, restriction=Restriction()).draw(range(1))
     assert len(table) > 0
 
 
@@ -216,5 +216,5 @@ def test_what_is_logged(encoded: EncodedTable) -> None:
 def test_training_on_a_gpu(encoded: EncodedTable, layout: Layout) -> None:
     generator = fit(encoded, QUICK, seed=0, device=torch.device("cuda"))
     assert is_finite(generator)
-    table = draw_block(generator, layout, block=0, seed=0, restriction=Restriction())
+    table = Drawer(generator, layout, seed=0, restriction=Restriction()).draw(range(1))
     assert len(table) > 0

@@ -1,0 +1,128 @@
+"""The skeleton's pass, arranged for drawing.
+
+Training asks for every token of unrelated rows. Drawing asks for one token at a time, of rows that
+differ by one token from the pass before. So what is linear in a row's embedding is updated there
+instead of computed again, and what is linear in the last hidden layer is computed for the levels of
+one token only. The distributions are those of `Skeleton.token_logits`, up to rounding.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from synthgen.gan.nets import Block, Skeleton, TokenSequence, half_precision, product_dtype
+
+
+class Passes(Protocol):
+    """One skeleton, ready for drawing; a state (B, ...) holds what B rows have shown so far."""
+
+    def start(self, n_rows: int) -> Tensor:
+        """Return the state of rows of which nothing is known."""
+
+    def hidden(self, state: Tensor) -> Tensor:
+        """Return what all logits of a pass share, (B, ...)."""
+
+    def logits(self, hidden: Tensor, token: int, tokens: Tensor) -> Tensor:
+        """Return the logits (B, L) of one token; `tokens` (B, T) holds a fine token's parent."""
+
+    def show(self, state: Tensor, token: int, chosen: Tensor) -> Tensor:
+        """Return the state once the levels (B,) of one token are known as well."""
+
+
+def passes(skeleton: Skeleton) -> Passes:
+    """Return the passes of a skeleton; its weights are read now."""
+    is_sequence = isinstance(skeleton.tokens, TokenSequence)
+    return Recomputed(skeleton) if is_sequence else Folded(skeleton)
+
+
+class Recomputed:
+    """Every pass from its beginning: for any skeleton."""
+
+    def __init__(self, skeleton: Skeleton) -> None:
+        self._skeleton = skeleton
+        self._table, self._head = skeleton.tokens.table(), skeleton.head()
+
+    def start(self, n_rows: int) -> Tensor:
+        """Return the embedded rows."""
+        return self._skeleton.tokens.blank(n_rows, self._table)
+
+    def hidden(self, state: Tensor) -> Tensor:
+        """Return the output of the last block."""
+        with half_precision(state.device):
+            return self._skeleton.trunk(state).float()
+
+    def logits(self, hidden: Tensor, token: int, tokens: Tensor) -> Tensor:
+        """Return the logits (B, L) of one token."""
+        return self._skeleton.token_logits(hidden, token, tokens, self._head)
+
+    def show(self, state: Tensor, token: int, chosen: Tensor) -> Tensor:
+        """Return the embedded rows with one more token."""
+        embedded = self._table[self._skeleton.starts[token] + chosen]
+        return self._skeleton.tokens.show(state, self._table, token, embedded)
+
+
+class Folded:
+    """Blocks over a sum of embeddings ``x``: 2 (depth - 1) products of D x D a pass, not 2 depth.
+
+    With the first block's ``inner(norm(x)) = rstd (A x - mean(x) A 1) + c``, ``A x`` is a sum over
+    tokens as ``x`` is, so the state is both, (B, 2 D). And with the last block's output
+    ``x + O g + b`` and the head's rows ``H``, the logits are ``[H, H O] [x, g] + H b``.
+    """
+
+    def __init__(self, skeleton: Skeleton) -> None:
+        self._skeleton = skeleton
+        blocks = [b for b in skeleton.blocks if isinstance(b, Block)]
+        first, last = blocks[0], blocks[-1]
+        scale = first.inner.weight * first.norm.weight
+        self._scale_sum = scale.sum(dim=1)
+        self._shift = F.linear(first.norm.bias, first.inner.weight, first.inner.bias)
+        self._eps = first.norm.eps
+        table, head = skeleton.tokens.table(), skeleton.head()
+        both = torch.cat([table, table @ scale.T], dim=1)
+        known, unknown = both.split([skeleton.tokens.n_known, len(skeleton.sizes)])
+        self._blank = unknown.sum(dim=0)
+        sizes = torch.tensor(skeleton.sizes, device=table.device)
+        self._change = known - unknown.repeat_interleave(sizes, dim=0)
+        self._head = torch.cat([head, head @ last.outer.weight], dim=1)
+        self._bias = skeleton.bias + head @ last.outer.bias
+        self._dtype = dtype = product_dtype(table.device)
+        # Between the first activation and the last: each outer layer with the next inner one.
+        self._pairs = [
+            (_cast(a.outer, dtype), b.norm, _cast(b.inner, dtype))
+            for a, b in itertools.pairwise(blocks)
+        ]
+
+    def start(self, n_rows: int) -> Tensor:
+        """Return ``[x, A x]`` of rows of which nothing is known."""
+        return self._blank.repeat(n_rows, 1)
+
+    def hidden(self, state: Tensor) -> Tensor:
+        """Return ``[x, g]`` (B, 2 D): the input and the activation of the last block."""
+        x, product = state.chunk(2, dim=1)
+        # For the two moments: several times faster than torch.var_mean.
+        _, mean, rstd = torch.native_layer_norm(x, x.shape[1:], None, None, self._eps)
+        inner = torch.addcmul(self._shift, product, rstd)
+        inner = inner.addcmul_(mean * rstd, self._scale_sum, value=-1)
+        g = F.gelu(inner.to(self._dtype))
+        for (outer, outer_bias), norm, (weight, bias) in self._pairs:
+            x = x + F.linear(g, outer, outer_bias)
+            g = F.gelu(F.linear(norm(x).to(self._dtype), weight, bias))
+        return torch.cat([x, g.float()], dim=1)
+
+    def logits(self, hidden: Tensor, token: int, tokens: Tensor) -> Tensor:
+        """Return the logits (B, L) of one token."""
+        return self._skeleton.token_logits(hidden, token, tokens, self._head, self._bias)
+
+    def show(self, state: Tensor, token: int, chosen: Tensor) -> Tensor:
+        """Return ``[x, A x]`` with one more token."""
+        change = self._change.index_select(0, self._skeleton.starts[token] + chosen)
+        return change.add_(state)
+
+
+def _cast(layer: torch.nn.Linear, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    return layer.weight.to(dtype), layer.bias.to(dtype)
