@@ -17,17 +17,19 @@ from torch.nn import functional as F
 
 from synthgen.gan.nets import Block, Skeleton, TokenSequence, half_precision, product_dtype
 
+Hidden = tuple[Tensor, ...]
+
 
 class Passes(Protocol):
-    """One skeleton, ready for drawing; a state (B, ...) holds what B rows have shown so far."""
+    """One skeleton, ready for drawing; a state (S, B, ...) holds what B rows have shown so far."""
 
     def start(self, n_rows: int) -> Tensor:
         """Return the state of rows of which nothing is known."""
 
-    def hidden(self, state: Tensor) -> Tensor:
-        """Return what all logits of a pass share, (B, ...)."""
+    def hidden(self, state: Tensor) -> Hidden:
+        """Return what all logits of a pass share: the input of the head in parts, (B, D) each."""
 
-    def logits(self, hidden: Tensor, token: int, tokens: Tensor) -> Tensor:
+    def logits(self, hidden: Hidden, token: int, tokens: Tensor) -> Tensor:
         """Return the logits (B, L) of one token; `tokens` (B, T) holds a fine token's parent."""
 
     def show(self, state: Tensor, token: int, chosen: Tensor) -> Tensor:
@@ -49,29 +51,29 @@ class Recomputed:
 
     def start(self, n_rows: int) -> Tensor:
         """Return the embedded rows."""
-        return self._skeleton.tokens.blank(n_rows, self._table)
+        return self._skeleton.tokens.blank(n_rows, self._table)[None]
 
-    def hidden(self, state: Tensor) -> Tensor:
+    def hidden(self, state: Tensor) -> Hidden:
         """Return the output of the last block."""
         with half_precision(state.device):
-            return self._skeleton.trunk(state).float()
+            return (self._skeleton.trunk(state[0]).float(),)
 
-    def logits(self, hidden: Tensor, token: int, tokens: Tensor) -> Tensor:
+    def logits(self, hidden: Hidden, token: int, tokens: Tensor) -> Tensor:
         """Return the logits (B, L) of one token."""
-        return self._skeleton.token_logits(hidden, token, tokens, self._head)
+        return self._skeleton.token_logits(hidden[0], token, tokens, self._head)
 
     def show(self, state: Tensor, token: int, chosen: Tensor) -> Tensor:
         """Return the embedded rows with one more token."""
         embedded = self._table[self._skeleton.starts[token] + chosen]
-        return self._skeleton.tokens.show(state, self._table, token, embedded)
+        return self._skeleton.tokens.show(state[0], self._table, token, embedded)[None]
 
 
 class Folded:
     """Blocks over a sum of embeddings ``x``: 2 (depth - 1) products of D x D a pass, not 2 depth.
 
     With the first block's ``inner(norm(x)) = rstd (A x - mean(x) A 1) + c``, ``A x`` is a sum over
-    tokens as ``x`` is, so the state is both, (B, 2 D). And with the last block's output
-    ``x + O g + b`` and the head's rows ``H``, the logits are ``[H, H O] [x, g] + H b``.
+    tokens as ``x`` is, so the state is both, (2, B, D). And with the last block's output
+    ``x + O g + b`` and the head's rows ``H``, the logits are ``H x + H O g + H b``.
     """
 
     def __init__(self, skeleton: Skeleton) -> None:
@@ -83,12 +85,12 @@ class Folded:
         self._shift = F.linear(first.norm.bias, first.inner.weight, first.inner.bias)
         self._eps = first.norm.eps
         table, head = skeleton.tokens.table(), skeleton.head()
-        both = torch.cat([table, table @ scale.T], dim=1)
-        known, unknown = both.split([skeleton.tokens.n_known, len(skeleton.sizes)])
-        self._blank = unknown.sum(dim=0)
+        both = torch.stack([table, table @ scale.T])
+        known, unknown = both.tensor_split([skeleton.tokens.n_known], dim=1)
+        self._blank = unknown.sum(dim=1, keepdim=True)
         sizes = torch.tensor(skeleton.sizes, device=table.device)
-        self._change = known - unknown.repeat_interleave(sizes, dim=0)
-        self._head = torch.cat([head, head @ last.outer.weight], dim=1)
+        self._change = known - unknown.repeat_interleave(sizes, dim=1)
+        self._head, self._last_head = head, head @ last.outer.weight
         self._bias = skeleton.bias + head @ last.outer.bias
         self._dtype = dtype = product_dtype(table.device)
         # Between the first activation and the last: each outer layer with the next inner one.
@@ -99,29 +101,32 @@ class Folded:
 
     def start(self, n_rows: int) -> Tensor:
         """Return ``[x, A x]`` of rows of which nothing is known."""
-        return self._blank.repeat(n_rows, 1)
+        return self._blank.expand(-1, n_rows, -1).clone()
 
-    def hidden(self, state: Tensor) -> Tensor:
-        """Return ``[x, g]`` (B, 2 D): the input and the activation of the last block."""
-        x, product = state.chunk(2, dim=1)
+    def hidden(self, state: Tensor) -> Hidden:
+        """Return ``x`` and ``g``: the input and the activation of the last block."""
+        x, product = state
         # For the two moments: several times faster than torch.var_mean.
         _, mean, rstd = torch.native_layer_norm(x, x.shape[1:], None, None, self._eps)
         inner = torch.addcmul(self._shift, product, rstd)
-        inner = inner.addcmul_(mean * rstd, self._scale_sum, value=-1)
+        inner.addcmul_(mean * rstd, self._scale_sum, value=-1)
         g = F.gelu(inner.to(self._dtype))
         for (outer, outer_bias), norm, (weight, bias) in self._pairs:
             x = x + F.linear(g, outer, outer_bias)
             g = F.gelu(F.linear(norm(x).to(self._dtype), weight, bias))
-        return torch.cat([x, g.float()], dim=1)
+        return x, g.float()
 
-    def logits(self, hidden: Tensor, token: int, tokens: Tensor) -> Tensor:
+    def logits(self, hidden: Hidden, token: int, tokens: Tensor) -> Tensor:
         """Return the logits (B, L) of one token."""
-        return self._skeleton.token_logits(hidden, token, tokens, self._head, self._bias)
+        x, g = hidden
+        net, start = self._skeleton, self._skeleton.starts[token]
+        from_x = net.token_logits(x, token, tokens, self._head, self._bias)
+        return torch.addmm(from_x, g, self._last_head[start : start + net.sizes[token]].T)
 
     def show(self, state: Tensor, token: int, chosen: Tensor) -> Tensor:
         """Return ``[x, A x]`` with one more token."""
-        change = self._change.index_select(0, self._skeleton.starts[token] + chosen)
-        return change.add_(state)
+        change = self._change.index_select(1, self._skeleton.starts[token] + chosen)
+        return change + state
 
 
 def _cast(layer: torch.nn.Linear, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

@@ -170,13 +170,13 @@ class Drawer:
         prefixes = Prefixes(self._device)
         for group in groups:
             some, of = prefixes.distinct()
-            hidden = net.hidden(state[some])
+            hidden = net.hidden(state[:, some])
             for token in group:
                 free = net.logits(hidden, token, tokens[some])[of]
                 logits = free if token not in self._rules else free + self._rule(token, tokens)
                 if token in self._first:
                     rows = _resample(free, logits, noise)
-                    tokens, state, logits = tokens[rows], state[rows], logits[rows]
+                    tokens, state, logits = tokens[rows], state[:, rows], logits[rows]
                     prefixes.take(rows)
                 chosen = _draw(logits, noise)
                 tokens[:, token] = chosen

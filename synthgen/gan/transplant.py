@@ -58,7 +58,6 @@ def transplant(
     a, b = old.skeleton, new.skeleton
     _move_sum(a.tokens, before, b.tokens, after, by)
     b.blocks.load_state_dict(a.blocks.state_dict())
-    b.norm.load_state_dict(a.norm.state_dict())
     _move_table(a.head, before, b.head, after, by)
     _set_biases(a, before, b, after, by)
     if old.detail is not None and new.detail is not None:
