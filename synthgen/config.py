@@ -261,6 +261,12 @@ class RunConfig(_Section):
     sample: SampleConfig = SampleConfig()
     gate: GatePolicy = GatePolicy()
 
+    @model_validator(mode="after")
+    def _refuse_what_cannot_start_warm(self) -> RunConfig:
+        if self.warm_start is not None and self.train.architecture != "mlp":
+            raise ValueError('warm_start moves weights of train.architecture = "mlp" only')
+        return self
+
     @classmethod
     def build(cls, values: dict[str, Any]) -> RunConfig:
         """Validate `values`; ConfigError lists every problem by its dotted key."""

@@ -59,6 +59,11 @@ def test_every_problem_is_listed_by_its_key() -> None:
         {"gate": {"max_c2st": 0.5}},
         {"gate": {"max_c2st": "maybe"}},
         {"sample": {"sampling_steps": 0}},
+        {"warm_start": "bundle", "train": {"architecture": "conv"}},
+        {"train": {"architecture": "cnn"}},
+        {"train": {"row_adversary": -1}},
+        {"train": {"matching": -1}},
+        {"train": {"harmonics": -1}},
         {"unknown": 1},
     ],
 )

@@ -14,7 +14,7 @@ from synthgen.config import PRESETS, RunConfig, TrainConfig
 from synthgen.encode.column import EncodedTable, Layout
 from synthgen.errors import ConfigError, TrainingError
 from synthgen.gan.losses import LOSSES
-from synthgen.gan.nets import Critic, Detail, MinibatchDiscrimination
+from synthgen.gan.nets import Critic, Detail, Form, MinibatchDiscrimination
 from synthgen.gan.objective import critic_objective
 from synthgen.gan.regularizers import REGULARIZERS
 from synthgen.gan.train import fit, fit_detail, plan
@@ -244,19 +244,29 @@ def energy_distance(a: Tensor, b: Tensor) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("preset", ["wgan-gp", "wgan-gp-one-sided", "ns-gan", "hinge-sn"])
-def test_two_clusters_are_learnt(preset: str) -> None:
+@pytest.mark.parametrize(
+    ("preset", "architecture"),
+    [
+        ("wgan-gp", "mlp"),
+        ("wgan-gp-one-sided", "mlp"),
+        ("ns-gan", "mlp"),
+        ("hinge-sn", "mlp"),
+        ("wgan-gp", "conv"),
+    ],
+)
+def test_two_clusters_are_learnt(preset: str, architecture: str) -> None:
     noise, layout, n = torch.Generator().manual_seed(0), one_cell(), 1_000
     side = torch.randint(2, (n, 1), generator=noise).float()
     scatter = 0.05 * torch.randn(n, 2, generator=noise)
     real = (0.25 + 0.5 * side + scatter).clamp(0, 1)
     tokens = torch.zeros(n, 2, dtype=torch.int64)
+    settings = {"preset": preset, "architecture": architecture}
     config = TrainConfig.model_validate(
-        {"preset": preset, "critic_steps": 200, "batch_size": 128, "ema": 0.95}
+        {**settings, "critic_steps": 200, "batch_size": 128, "ema": 0.95}
     )
     torch.manual_seed(0)
     fitted = fit_detail(
-        Detail(layout, 64, 8),
+        Detail(layout, 64, 8, Form.of(config)),
         Critic(layout, 64, config),
         tokens,
         real,
