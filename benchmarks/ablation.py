@@ -189,8 +189,9 @@ def run(args: argparse.Namespace) -> None:
                         continue
                     try:
                         found = measure(args, cell, table, seed)
-                    except (SynthgenError, subprocess.CalledProcessError) as error:
-                        found = {"error": str(error)}
+                    except (SynthgenError, subprocess.CalledProcessError, KeyError) as error:
+                        # A measure that the judge could not take is a key that is not there.
+                        found = {"error": f"{type(error).__name__}: {error}"}
                     out.write(json.dumps({**place, **found}) + "\n")
                     out.flush()
 
