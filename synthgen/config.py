@@ -95,7 +95,9 @@ class TrainConfig(_Section):
     dropout: float | None = Field(
         None, ge=0, lt=1, description="share of hidden units dropped; None: from rows"
     )
-    weight_decay: float = Field(0.3, ge=0, le=10, description="decoupled, as in AdamW")
+    weight_decay: float | None = Field(
+        None, ge=0, le=100, description="decoupled, as in AdamW; None: from rows"
+    )
     ema: float = Field(0.995, ge=0, lt=1, description="decay of the averaged generator")
     latent: int = Field(32, ge=1, le=1_024)
     n_critic: int = Field(2, ge=1, le=100)

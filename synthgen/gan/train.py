@@ -67,6 +67,10 @@ OVERFIT = 1.01
 LANDING = 0.25
 #: From so many rows on, less dropout is enough.
 MANY_ROWS = 12_000
+#: Weight decay of a large table; below so many rows it grows as rows get fewer, up to a limit.
+DECAY, DECAYING_ROWS, MAX_DECAY = 0.3, 5_000, 10.0
+#: Held-out rows times masks that a score rests on, at least: few rows are shown more than once.
+MIN_SCORED = 256
 #: Passes over the rows of a small table.
 EPOCHS = 80
 #: The same, and the factor of the learning rate, where training starts from an earlier generator.
@@ -86,7 +90,7 @@ class Plan:
     Attributes
     ----------
     steps, critic_steps, batch_size, width, depth, evaluate_every : int
-    dropout : float
+    dropout, weight_decay : float
     rate : float
         Factor of the learning rate: a warm start takes smaller steps.
     """
@@ -99,6 +103,7 @@ class Plan:
     evaluate_every: int
     dropout: float
     rate: float = 1.0
+    weight_decay: float = DECAY
 
 
 def plan(
@@ -114,12 +119,17 @@ def plan(
     epochs = EPOCHS if start is None else WARM_EPOCHS
     full = epochs * min(n_rows, 16_000) / batch * max(1.0, n_rows / 16_000) ** 0.25
     steps = max(300, round(full)) if config.steps is None else config.steps
-    width = config.width or (256 if n_rows >= 3_000 else 128 if n_rows >= 1_000 else 64)
+    medium = n_rows >= 1_000 or (n_rows >= 300 and n_tokens > 24)
+    width = config.width or (256 if n_rows >= 3_000 else 128 if medium else 64)
     depth = config.depth or (3 if n_tokens > 24 and n_rows >= 3_000 else 2)
     if start is not None:
         width, depth = start.skeleton.width, start.skeleton.depth
     # Fewer rows are sooner learnt by heart: king's DCR share falls from .535 to .526.
     dropout = 0.2 if n_rows >= MANY_ROWS else 0.3
+    # As if the rows were weighed against a prior of fixed strength: the fewer, the more it says.
+    # A warm start has a better one: the weights that it starts from.
+    few = n_rows < DECAYING_ROWS and start is None
+    decay = min(MAX_DECAY, 2 * DECAY * DECAYING_ROWS / max(1, n_rows)) if few else DECAY
     default_critic = min(steps // 5, 400) if len(layout.offset_parents) else 0
     critic = default_critic if config.critic_steps is None else config.critic_steps
     return Plan(
@@ -131,6 +141,7 @@ def plan(
         evaluate_every=config.evaluate_every or max(1, steps // 15),
         dropout=dropout if config.dropout is None else config.dropout,
         rate=1.0 if start is None else WARM_RATE,
+        weight_decay=decay if config.weight_decay is None else config.weight_decay,
     )
 
 
@@ -360,9 +371,10 @@ def fit_skeleton(
     """
     device, n_tokens = tokens.device, tokens.shape[1]
     averaged = copy.deepcopy(skeleton).requires_grad_(False).eval()
-    optimizer = _skeleton_optimizer(skeleton, config, device)
+    optimizer = skeleton_optimizer(skeleton, config, sizes, device)
     # The same masks for every evaluation, so that scores differ by the weights only.
     score_noise = torch.Generator(device).manual_seed(noise.initial_seed() ^ 1)
+    held = held.repeat(max(1, MIN_SCORED // max(1, len(held))), 1)
     masks = random_known(len(held), n_tokens, skeleton.n_coarse, score_noise, device)
     place: Record = {"phase": "skeleton", "steps": sizes.steps}
     at = _Place(sizes.batch_size, 1.0 / sizes.steps, rate=sizes.rate)
@@ -585,17 +597,26 @@ def _batches(
         skip = 0
 
 
-def _skeleton_optimizer(
-    skeleton: Skeleton, config: TrainConfig, device: torch.device
+def skeleton_optimizer(
+    skeleton: Skeleton, config: TrainConfig, sizes: Plan, device: torch.device
 ) -> torch.optim.AdamW:
-    """Return AdamW; on a GPU its learning rate is a tensor, which a replayed step reads anew."""
+    """Return AdamW; on a GPU its learning rate is a tensor, which a replayed step reads anew.
+
+    Stronger decay is for what relates columns. Biases, the marginals' log frequencies among them,
+    are decayed as in a large table.
+    """
+    named = list(skeleton.named_parameters())
+    biases = [w for name, w in named if w.dim() < 2 or name.startswith("fine_bias")]
+    matrices = [w for name, w in named if not (w.dim() < 2 or name.startswith("fine_bias"))]
     on_gpu = device.type == "cuda"
     rate = config.learning_rate
     return torch.optim.AdamW(
-        skeleton.parameters(),
+        [
+            {"params": matrices, "weight_decay": sizes.weight_decay},
+            {"params": biases, "weight_decay": min(DECAY, sizes.weight_decay)},
+        ],
         lr=torch.tensor(rate, device=device) if on_gpu else rate,
         betas=(0.9, 0.99),
-        weight_decay=config.weight_decay,
         fused=True,
         capturable=on_gpu,
     )

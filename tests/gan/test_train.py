@@ -16,7 +16,14 @@ from synthgen.errors import TrainingError
 from synthgen.gan.condition import random_known
 from synthgen.gan.nets import Skeleton
 from synthgen.gan.sample import Drawer, Restriction
-from synthgen.gan.train import Generator, fit, fit_skeleton, plan, skeleton_loss
+from synthgen.gan.train import (
+    Generator,
+    fit,
+    fit_skeleton,
+    plan,
+    skeleton_loss,
+    skeleton_optimizer,
+)
 
 CPU = torch.device("cpu")
 QUICK = TrainConfig(steps=40, critic_steps=10, width=32, depth=1, batch_size=64)
@@ -48,6 +55,27 @@ def test_sizes_grow_with_the_rows(layout: Layout) -> None:
         assert 2 <= p.batch_size <= n
         assert 300 <= p.steps <= 20_000
         assert 1 <= p.evaluate_every <= p.steps
+
+
+def test_fewer_rows_are_decayed_more(layout: Layout) -> None:
+    decays = [plan(TrainConfig(), layout, n).weight_decay for n in (50, 300, 1_500, 5_000, 15_000)]
+    assert decays == [10, 10, 2, 0.3, 0.3]
+    assert plan(TrainConfig(weight_decay=0.0), layout, 300).weight_decay == 0
+
+
+def test_marginals_are_not_decayed_more(layout: Layout, tokens: torch.Tensor) -> None:
+    net = Skeleton(layout, 8, 1)
+    config = TrainConfig(weight_decay=10.0)
+    sizes = plan(config, layout, 300)
+    optimizer = skeleton_optimizer(net, config, sizes, CPU)
+    before = {name: w.detach().clone() for name, w in net.named_parameters()}
+    for weight in net.parameters():
+        weight.grad = torch.zeros_like(weight)
+    optimizer.step()
+    for name, weight in net.named_parameters():
+        decay = 0.3 if "bias" in name or "norm" in name else 10.0
+        expected = before[name] * (1 - config.learning_rate * decay)
+        torch.testing.assert_close(weight.detach(), expected, msg=name)
 
 
 def test_a_batch_is_never_larger_than_the_table(layout: Layout) -> None:
