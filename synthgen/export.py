@@ -29,13 +29,14 @@ from synthgen.errors import ConfigError, GateRefused, SynthgenError, TargetExist
 from synthgen.files import sha256, staged
 from synthgen.schema import Column, TableSchema
 from synthgen.sources import local_path
-from synthgen.table import SyntheticTable, fingerprint, write_table
+from synthgen.table import SyntheticFile, SyntheticTable, write_batches
 
 PRIVACY_STATEMENT = (
     "Measured, not proven: the checks named here found no copies or near copies beyond what fresh "
     "real rows show. There is no formal (differential) privacy guarantee."
 )
-CSV_BLOCK = 50_000  # rows turned into text at a time
+#: Synthetic rows that may leave: in memory, or in a file.
+Synthetic = SyntheticTable | SyntheticFile
 FREE_SPACE_MARGIN = 2.0
 
 # What spreadsheets run as a formula (OWASP, "CSV Injection"); numbers such as -3.5 are harmless.
@@ -98,7 +99,7 @@ def manifest_path(target: Path) -> Path:
 
 
 def export(
-    table: SyntheticTable,
+    table: Synthetic,
     decision: Decision,
     target: str | Path,
     *,
@@ -110,8 +111,8 @@ def export(
 
     Parameters
     ----------
-    table : SyntheticTable
-        A RealTable is refused, by type and at run time.
+    table : SyntheticTable or SyntheticFile
+        A RealTable is refused, by type and at run time. A file is never read whole.
     decision : Decision
         The gate's, for exactly these rows.
     target : str or Path
@@ -126,17 +127,17 @@ def export(
     Raises
     ------
     TypeError
-        If `table` is not a SyntheticTable.
+        If `table` is not synthetic by its type.
     GateRefused
         If the decision failed, belongs to other rows, or the file as written breaks its schema.
     ConfigError, TargetExists, SynthgenError
         If the target cannot be used, is there already, or cannot be written.
     """
-    if not isinstance(table, SyntheticTable):
+    if not isinstance(table, Synthetic):
         raise TypeError(f"only a SyntheticTable can be exported, not a {type(table).__name__}")
     if not decision.passed:
         raise GateRefused("the gate refused this table; nothing was exported")
-    if decision.fingerprint != fingerprint(table.data):
+    if decision.fingerprint != table.fingerprint:
         raise GateRefused("the decision was made for another table; judge this one first")
     path = check_target(target, overwrite=overwrite)
     try:
@@ -148,7 +149,7 @@ def export(
 
 
 def _write(
-    table: SyntheticTable,
+    table: Synthetic,
     decision: Decision,
     path: Path,
     facts: Mapping[str, Any],
@@ -246,12 +247,12 @@ def check_space(path: Path, *, rows: int, columns: int) -> None:
 # --- formats ------------------------------------------------------------------------------------
 
 
-def _write_parquet(path: Path, table: SyntheticTable) -> tuple[TableSchema, dict[str, int]]:
-    write_table(path, table)
+def _write_parquet(path: Path, table: Synthetic) -> tuple[TableSchema, dict[str, int]]:
+    write_batches(path, table.batches(), table.schema)
     return table.schema, {}
 
 
-def _write_csv(path: Path, table: SyntheticTable) -> tuple[TableSchema, dict[str, int]]:
+def _write_csv(path: Path, table: Synthetic) -> tuple[TableSchema, dict[str, int]]:
     """Write UTF-8 with the schema's delimiter; return the schema of what stands in the file."""
     schema, escaped = table.schema, {}
     header = [escape(name) for name in schema.names]
@@ -260,8 +261,7 @@ def _write_csv(path: Path, table: SyntheticTable) -> tuple[TableSchema, dict[str
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, delimiter=schema.delimiter, lineterminator="\n")
         writer.writerow(header)
-        for start in range(0, len(table), CSV_BLOCK):
-            block = table.data.iloc[start : start + CSV_BLOCK]
+        for block in table.batches():
             columns = []
             for column in schema.columns:
                 cells = column_text(block[column.name], column)
@@ -274,7 +274,7 @@ def _write_csv(path: Path, table: SyntheticTable) -> tuple[TableSchema, dict[str
     return csv_schema(schema), escaped
 
 
-_WRITERS: dict[str, Callable[[Path, SyntheticTable], tuple[TableSchema, dict[str, int]]]] = {
+_WRITERS: dict[str, Callable[[Path, Synthetic], tuple[TableSchema, dict[str, int]]]] = {
     ".csv": _write_csv,
     ".parquet": _write_parquet,
 }

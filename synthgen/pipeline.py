@@ -13,6 +13,7 @@ import os
 import platform
 import secrets
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -38,7 +39,7 @@ from synthgen.rng import derive, fresh_seed
 from synthgen.run_folder import Event, Listener, Receipt, RunFolder, listening, now, tell
 from synthgen.schema import TableSchema
 from synthgen.sources import local_path
-from synthgen.table import RealTable, SyntheticTable, fingerprint, read_frame, split
+from synthgen.table import RealTable, SyntheticFile, read_frame, split, write_batches
 
 if TYPE_CHECKING:
     from synthgen.checks.check import Measurement
@@ -240,17 +241,17 @@ def generate(folder: RunFolder) -> Receipt:
         config = folder.config
         folder.require(folder.bundle_path, "train")
         fitted = Synthesizer.load(folder.bundle_path, device=config.device)
-        table = fitted.sample(config.rows, seed=seed_of(config))
+        frames = fitted.sample_batches(config.rows, seed=seed_of(config))
+        n_rows = folder.write_batches(folder.synthetic_path, frames, fitted.schema)
         draw = {
-            "synthesizer": table.synthesizer,
+            "synthesizer": fitted.fingerprint,
             "warm_start": fitted.facts.get("warm_start", []),
-            "seed": table.seed,
+            "seed": seed_of(config),
             "device": str(fitted.device),
             "versions": versions("torch", "numpy"),
         }
-        folder.write_table(folder.synthetic_path, table)
         folder.write(folder.draw_path, json.dumps(draw))
-        return folder.receipt("generate", folder.synthetic_path, len(table))
+        return folder.receipt("generate", folder.synthetic_path, n_rows)
 
 
 def validate(folder: RunFolder) -> Receipt:
@@ -264,16 +265,17 @@ def validate(folder: RunFolder) -> Receipt:
         config, schema = folder.config, folder.schema
         folder.decision_path.unlink(missing_ok=True)  # a crash below must not leave an old yes
         table = synthetic_table(folder)
+        synthetic = read_frame(table.path, schema)
         evidence = Evidence(
             schema,
             _real(folder.train_path, schema).data,
             _real(folder.holdout_path, schema).data,
-            table.data,
+            synthetic,
             seed=derive(seed_of(config), "validate") % 2**31,
         )
         output = check_file(folder.synthetic_path, schema, name="output")
         report = judge(evidence, extra=(*folder.input, *output))
-        decision = decide(report, config.gate, fingerprint=fingerprint(table.data))
+        decision = decide(report, config.gate, fingerprint=table.fingerprint)
         html = render(
             report,
             decision,
@@ -425,12 +427,11 @@ def save_bundle(fitted: Synthesizer, path: Path) -> None:
             file.chmod(0o600)
 
 
-def synthetic_table(folder: RunFolder) -> SyntheticTable:
-    """Return the table that waits in quarantine."""
+def synthetic_table(folder: RunFolder) -> SyntheticFile:
+    """Return the table that waits in quarantine, as the file that it is."""
     folder.require(folder.synthetic_path, "generate")
-    schema, draw = folder.schema, folder.draw
-    frame = read_frame(folder.synthetic_path, schema)
-    return SyntheticTable(schema, frame, synthesizer=draw["synthesizer"], seed=draw["seed"])
+    draw = folder.draw
+    return SyntheticFile(folder.schema, folder.synthetic_path, draw["synthesizer"], draw["seed"])
 
 
 def verify(receipt: Receipt) -> None:
@@ -537,19 +538,25 @@ def sample_bundle(
         from synthgen.synthesizer import Synthesizer
 
         fitted = Synthesizer.load(bundle, device=device)
-        table = fitted.sample(rows, seed=seed, where=where)
-        measured = check_frames([table.data], table.schema, name="output")
-        decision = _structure_decision(measured, fingerprint(table.data))
-        if not decision.passed:
-            raise GateRefused(refusal(decision))
-        facts = {
-            "conditions": len(where),
-            "warm_start": fitted.facts.get("warm_start", []),
-            "versions": versions("synthgen", "torch", "numpy"),
-        }
-        return write_export(
-            table, decision, target, manifest=facts, overwrite=overwrite, privacy=STRUCTURE_ONLY
-        )
+        check_space(target, rows=rows, columns=len(fitted.schema.columns))
+        frames = fitted.sample_batches(rows, seed=seed, where=where)
+        # Many rows do not fit into memory: they wait in a file that nobody else can read.
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as folder:
+            path = Path(folder) / "drawn.parquet"
+            write_batches(path, frames, fitted.schema)
+            table = SyntheticFile(fitted.schema, path, fitted.fingerprint, seed)
+            measured = check_frames(table.batches(), table.schema, name="output")
+            decision = _structure_decision(measured, table.fingerprint)
+            if not decision.passed:
+                raise GateRefused(refusal(decision))
+            facts = {
+                "conditions": len(where),
+                "warm_start": fitted.facts.get("warm_start", []),
+                "versions": versions("synthgen", "torch", "numpy"),
+            }
+            return write_export(
+                table, decision, target, manifest=facts, overwrite=overwrite, privacy=STRUCTURE_ONLY
+            )
 
 
 def _structure_decision(measured: Sequence[Measurement], of: str) -> Decision:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from synthgen.checks.check import Measurement, Report
 from synthgen.checks.gate import Decision
@@ -19,7 +21,7 @@ from synthgen.errors import ConfigError, TargetExists
 from synthgen.export import Manifest
 from synthgen.files import reserve, sha256, staged
 from synthgen.schema import TableSchema
-from synthgen.table import RealTable, SyntheticTable, write_table
+from synthgen.table import RealTable, SyntheticTable, write_batches, write_table
 
 Event = dict[str, Any]
 Listener = Callable[[Event], None]
@@ -256,6 +258,11 @@ class RunFolder:
         """Write `table` as Parquet, atomically, with mode 0600."""
         with staged(path, mode=0o600) as temporary:
             write_table(temporary, table)
+
+    def write_batches(self, path: Path, frames: Iterable[pd.DataFrame], schema: TableSchema) -> int:
+        """Write canonical frames as Parquet, atomically, with mode 0600; return their rows."""
+        with staged(path, mode=0o600) as temporary:
+            return write_batches(temporary, frames, schema)
 
     def log(self, **event: Any) -> None:
         """Append `event` to the log and tell the listener."""

@@ -18,6 +18,7 @@ No object here shows a cell: a repr is name, rows and columns.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +30,9 @@ import pyarrow.parquet as pq
 from synthgen.errors import DataError, SchemaError
 from synthgen.rng import stream
 from synthgen.schema import Column, TableSchema
+
+#: Rows in one batch of a table that is not read whole, and in one row group of a Parquet file.
+BATCH_ROWS = 131_072
 
 
 def canonical_dtype(column: Column) -> str:
@@ -82,6 +86,50 @@ class SyntheticTable(_Table):
 
     synthesizer: str = ""
     seed: int = 0
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the rows; see `fingerprint`."""
+        return fingerprint(self.data)
+
+    def batches(self) -> Iterator[pd.DataFrame]:
+        """Yield the rows in frames of at most `BATCH_ROWS`; a table without rows is one frame."""
+        for start in range(0, max(len(self), 1), BATCH_ROWS):
+            yield self.data.iloc[start : start + BATCH_ROWS]
+
+
+@dataclass(frozen=True, repr=False)
+class SyntheticFile:
+    """Rows that a synthesizer drew, in a Parquet file that `write_batches` wrote: never read whole.
+
+    Attributes
+    ----------
+    schema : TableSchema
+    path : Path
+    synthesizer, seed
+        As of a `SyntheticTable`.
+    """
+
+    schema: TableSchema
+    path: Path
+    synthesizer: str = ""
+    seed: int = 0
+
+    def __repr__(self) -> str:
+        columns = len(self.schema.columns)
+        return f"SyntheticFile({self.schema.name!r}, {len(self):,} rows x {columns} columns)"
+
+    def __len__(self) -> int:
+        return int(pq.read_metadata(self.path).num_rows)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the rows as they are in the file now; that of a `SyntheticTable` of them."""
+        return fingerprint(self.batches())
+
+    def batches(self) -> Iterator[pd.DataFrame]:
+        """Yield the rows in canonical frames of at most `BATCH_ROWS`, page checksums verified."""
+        return read_batches(self.path, self.schema)
 
 
 @dataclass(frozen=True, repr=False)
@@ -141,12 +189,19 @@ def split(table: RealTable, *, holdout: float, seed: int) -> Split:
     )
 
 
-def fingerprint(frame: pd.DataFrame) -> str:
-    """Return the SHA-256 of the rows in order, dtypes and names included."""
-    digest = hashlib.sha256(repr([(str(n), str(t)) for n, t in frame.dtypes.items()]).encode())
-    if len(frame):
-        digest.update(pd.util.hash_pandas_object(frame, index=False).to_numpy().tobytes())
-    return digest.hexdigest()
+def fingerprint(rows: pd.DataFrame | Iterable[pd.DataFrame]) -> str:
+    """Return the SHA-256 of the rows in order, dtypes and names included.
+
+    Batches of a table, one at least, have the fingerprint of the whole.
+    """
+    digest = None
+    for frame in (rows,) if isinstance(rows, pd.DataFrame) else rows:
+        if digest is None:
+            types = [(str(n), str(t)) for n, t in frame.dtypes.items()]
+            digest = hashlib.sha256(repr(types).encode())
+        if len(frame):
+            digest.update(pd.util.hash_pandas_object(frame, index=False).to_numpy().tobytes())
+    return (digest or hashlib.sha256()).hexdigest()
 
 
 def to_arrow(frame: pd.DataFrame, schema: TableSchema) -> pa.Table:
@@ -189,9 +244,44 @@ def from_arrow(table: pa.Table, schema: TableSchema) -> pd.DataFrame:
 
 def write_table(path: Path, table: RealTable | SyntheticTable) -> None:
     """Write `table` as Parquet with page checksums (a flipped bit is found, not read)."""
-    pq.write_table(
-        to_arrow(table.data, table.schema), path, compression="zstd", write_page_checksum=True
-    )
+    write_batches(path, (table.data,), table.schema)
+
+
+def write_batches(path: Path, frames: Iterable[pd.DataFrame], schema: TableSchema) -> int:
+    """Write canonical frames as one Parquet file with page checksums; return the number of rows.
+
+    Memory is that of `BATCH_ROWS` rows and of one frame, however many frames there are.
+    """
+    pending: list[pa.Table] = []
+    rows = waiting = 0
+    with pq.ParquetWriter(
+        path,
+        to_arrow(_no_rows(schema), schema).schema,
+        compression="zstd",
+        write_page_checksum=True,
+    ) as writer:
+        for frame in frames:
+            pending.append(to_arrow(frame, schema))
+            rows, waiting = rows + len(frame), waiting + len(frame)
+            if waiting >= BATCH_ROWS:
+                writer.write_table(pa.concat_tables(pending), BATCH_ROWS)
+                pending, waiting = [], 0
+        if pending:
+            writer.write_table(pa.concat_tables(pending), BATCH_ROWS)
+    return rows
+
+
+def read_batches(path: Path, schema: TableSchema) -> Iterator[pd.DataFrame]:
+    """Yield the canonical frames of a file that `write_batches` wrote; one without rows is one."""
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        if not file.metadata.num_rows:
+            yield _no_rows(schema)
+        for batch in file.iter_batches(BATCH_ROWS):
+            yield from_arrow(pa.table(batch), schema)
+
+
+def _no_rows(schema: TableSchema) -> pd.DataFrame:
+    return pd.DataFrame({c.name: pd.Series(dtype=canonical_dtype(c)) for c in schema.columns})
 
 
 def read_frame(path: Path, schema: TableSchema) -> pd.DataFrame:
