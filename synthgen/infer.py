@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from itertools import pairwise
 from pathlib import Path
@@ -28,6 +28,7 @@ from synthgen.sources import Source
 
 MIN_LEVEL_ROWS = 10  # a rarer level may describe one person; it isn't written into a schema
 MAX_LEVELS = 1_000
+MERGED = 2**20  # distinct values of a column that wait to be merged, at least
 MAX_DECIMALS = 8
 MIN_UNIQUE_ROWS = 20  # below it, "all values differ" says nothing
 MOSTLY = 0.5
@@ -194,31 +195,67 @@ class _Levels:
         return replace(self, texts=texts, counts=merged["n_sum"].to_numpy()).without(("",))
 
 
+@dataclass
+class _Counter:
+    """Distinct values of one column, counted batch by batch in the order of their first row.
+
+    Memory is that of a few times the distinct values, not of the rows.
+    """
+
+    name: str
+    type: pa.DataType | None = None
+    is_readable: bool = True
+    parts: list[pa.Table] = field(default_factory=list)
+    waiting: int = 0
+
+    def add(self, array: pa.Array) -> None:
+        """Count one batch's cells."""
+        self.type = self.type or array.type
+        plain = plain_array(array)
+        if plain is None:
+            self.is_readable = False
+            return
+        counted = pc.value_counts(plain)
+        self.parts.append(pa.table([counted.field(0), counted.field(1)], names=["value", "n"]))
+        self.waiting += len(counted)
+        # Merged when what waits outweighs what is merged, each value is moved a few times only.
+        if self.waiting > max(MERGED, 2 * self.parts[0].num_rows):
+            self.merge()
+
+    def merge(self) -> pa.Table:
+        """Return the distinct values and their counts, and keep nothing else."""
+        groups = pa.concat_tables(self.parts).group_by("value", use_threads=False)
+        self.parts = [groups.aggregate([("n", "sum")]).rename_columns(["value", "n"])]
+        self.waiting = self.parts[0].num_rows
+        return self.parts[0]
+
+
 def _all_levels(source: Source) -> list[_Levels]:
-    parts: dict[str, list[pa.Array]] = {name: [] for name in source.names}
+    counters = [_Counter(name) for name in source.names]
     n_rows = 0
     for batch in source.batches():
         n_rows += batch.num_rows
-        for name, array in zip(source.names, batch.columns, strict=True):
-            parts[name].append(array)
+        for counter, array in zip(counters, batch.columns, strict=True):
+            counter.add(array)
     if not n_rows:
         raise DataError(f"{source.uri}: the table has no rows")
-    # pop: a column's cells are let go as soon as they are counted
-    return [_levels(name, parts.pop(name), n_rows) for name in source.names]
+    return [_levels(counter, n_rows) for counter in counters]
 
 
-def _levels(name: str, arrays: list[pa.Array], n_rows: int) -> _Levels:
-    plain = [plain_array(array) for array in arrays]
-    if any(array is None for array in plain):
-        return _Levels(name, pa.array([], pa.string()), np.zeros(0, int), n_rows, arrays[0].type)
-    counted = pc.value_counts(pa.chunked_array(plain))
-    values, counts = counted.field("values"), counted.field("counts").to_numpy()
+def _levels(counter: _Counter, n_rows: int) -> _Levels:
+    if not counter.is_readable:
+        return _Levels(
+            counter.name, pa.array([], pa.string()), np.zeros(0, int), n_rows, counter.type
+        )
+    merged = counter.merge()
+    values, counts = merged["value"].combine_chunks(), merged["n"].to_numpy()
+    counter.parts.clear()
     present = values.is_valid()
     if pa.types.is_floating(values.type):
         present = pc.and_(present, pc.invert(pc.fill_null(pc.is_nan(values), True)))
     mask = present.to_numpy(zero_copy_only=False)
     texts = values.filter(present).cast(pa.string())
-    return _Levels(name, texts, counts[mask], n_rows, values.type).without(("",))
+    return _Levels(counter.name, texts, counts[mask], n_rows, values.type).without(("",))
 
 
 def _starts_blank(levels: _Levels) -> bool:

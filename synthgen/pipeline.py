@@ -39,7 +39,14 @@ from synthgen.rng import derive, fresh_seed
 from synthgen.run_folder import Event, Listener, Receipt, RunFolder, listening, now, tell
 from synthgen.schema import TableSchema
 from synthgen.sources import local_path
-from synthgen.table import RealTable, SyntheticFile, read_frame, split, write_batches
+from synthgen.table import (
+    PackedTable,
+    SyntheticFile,
+    read_frame,
+    read_packed,
+    split,
+    write_batches,
+)
 
 if TYPE_CHECKING:
     from synthgen.checks.check import Measurement
@@ -198,7 +205,7 @@ def ingest(folder: RunFolder) -> Receipt:
         check_space(Path(config.to), rows=config.rows, columns=len(table.schema.columns))
         for note in _notes(table, config, inferred=inferred):
             folder.log(stage="ingest", event="note", text=note)
-        measured = check_frames([table.data], table.schema, name="input")
+        measured = check_frames(table.batches(), table.schema, name="input")
         halves = split(table, holdout=config.split.holdout, seed=seed_of(config))
         folder.write(folder.schema_path, table.schema.to_toml())
         folder.write(folder.input_path, json.dumps([asdict(m) for m in measured]))
@@ -216,7 +223,7 @@ def train(folder: RunFolder) -> Receipt:
         from synthgen.synthesizer import Synthesizer
 
         config, schema = folder.config, folder.schema
-        real = _real(folder.train_path, schema)
+        real = read_packed(folder.train_path, schema)
         if not folder.checkpoint_path.exists():
             folder.training_path.unlink(missing_ok=True)
         fitted = Synthesizer.fit(
@@ -268,8 +275,8 @@ def validate(folder: RunFolder) -> Receipt:
         synthetic = read_frame(table.path, schema)
         evidence = Evidence(
             schema,
-            _real(folder.train_path, schema).data,
-            _real(folder.holdout_path, schema).data,
+            read_frame(folder.train_path, schema),
+            read_frame(folder.holdout_path, schema),
             synthetic,
             seed=derive(seed_of(config), "validate") % 2**31,
         )
@@ -326,7 +333,7 @@ def export_to(folder: RunFolder, to: str | Path, *, overwrite: bool = False) -> 
 # --- parts that stages share ---------------------------------------------------------------------
 
 
-def read_input(config: RunConfig) -> tuple[RealTable, bool]:
+def read_input(config: RunConfig) -> tuple[PackedTable, bool]:
     """Read the whole input by its schema; returns the table, and whether the schema was inferred.
 
     Raises
@@ -334,7 +341,7 @@ def read_input(config: RunConfig) -> tuple[RealTable, bool]:
     DataError
         Listing all violations, or saying that the rows cannot be learnt from.
     """
-    from synthgen.conform import conform, refuse_unmodelled
+    from synthgen.conform import conform_packed, refuse_unmodelled
     from synthgen.encode.adopt import check_compatible
     from synthgen.infer import infer
     from synthgen.sources import open_source
@@ -348,7 +355,7 @@ def read_input(config: RunConfig) -> tuple[RealTable, bool]:
     refuse_unmodelled(schema)
     if (start := _bundle_to_start_from(config)) is not None:
         check_compatible(start.schema, schema)
-    table = conform(open_source(config.data, schema).batches(), schema)
+    table = conform_packed(open_source(config.data, schema).batches(), schema)
     _refuse_unlearnable(table)
     return table, config.schema_path is None
 
@@ -368,33 +375,34 @@ def _bundle_to_start_from(config: RunConfig) -> Synthesizer | None:
     return Synthesizer.load(local_path(config.warm_start), device="cpu")
 
 
-def _refuse_unlearnable(table: RealTable) -> None:
+def _refuse_unlearnable(table: PackedTable) -> None:
     if len(table) < MIN_ROWS:
         raise DataError(f"the input has {len(table)} rows; at least {MIN_ROWS} are needed")
     _refuse_huge(table)
     if not table.schema.modelled:
         raise DataError("no column is left to learn: all of them are ids, PII or free text")
     target = table.schema.target
-    if target is not None and table.data[target.name].nunique() < 2:
+    if target is not None and table.column(target.name).nunique() < 2:
         raise DataError(
             f"column '{target.name}': a target needs at least two different values; "
             "choose another target"
         )
 
 
-def _refuse_huge(table: RealTable) -> None:
-    sizes = {c.name: table.data[c.name].abs() for c in table.schema.modelled if c.kind == "numeric"}
+def _refuse_huge(table: PackedTable) -> None:
     rule = f"rows are {MAX_MAGNITUDE:g} or more in size, too large to compute with"
+    names = [c.name for c in table.schema.modelled if c.kind == "numeric"]
+    counts = {name: int((table.column(name).abs() >= MAX_MAGNITUDE).sum()) for name in names}
     found = [
-        Violation(name, rule, int(count), len(table), "correct them or take their logarithm")
-        for name, values in sizes.items()
-        if (count := (values >= MAX_MAGNITUDE).sum())
+        Violation(name, rule, count, len(table), "correct them or take their logarithm")
+        for name, count in counts.items()
+        if count
     ]
     if found:
         raise DataError("numbers that cannot be learnt:", found)
 
 
-def _notes(table: RealTable, config: RunConfig, *, inferred: bool) -> Iterator[str]:
+def _notes(table: PackedTable, config: RunConfig, *, inferred: bool) -> Iterator[str]:
     from synthgen.infer import NOTE
 
     if inferred:
@@ -413,10 +421,6 @@ def _notes(table: RealTable, config: RunConfig, *, inferred: bool) -> Iterator[s
             f"holdout or output will have about {smallest} rows and the gate asks for "
             f"{config.gate.min_privacy_rows}: expect a refusal"
         )
-
-
-def _real(path: Path, schema: TableSchema) -> RealTable:
-    return RealTable(schema, read_frame(path, schema))
 
 
 def save_bundle(fitted: Synthesizer, path: Path) -> None:
@@ -494,10 +498,8 @@ def train_bundle(config: RunConfig, *, progress: Listener | None = None) -> None
         from synthgen.synthesizer import Synthesizer, pick_device
 
         pick_device(config.device)  # a device that is not there is said before the data are read
-        table, _ = read_input(config)
-        halves = split(table, holdout=config.split.holdout, seed=seed)
         fitted = Synthesizer.fit(
-            halves.train,
+            _training_rows(config, seed),
             config=config,
             seed=seed,
             device=config.device,
@@ -505,6 +507,12 @@ def train_bundle(config: RunConfig, *, progress: Listener | None = None) -> None
             warm_start=_bundle_to_start_from(config),
         )
         save_bundle(fitted, target)
+
+
+def _training_rows(config: RunConfig, seed: int) -> PackedTable:
+    """Return the rows to learn from; what is held out is let go."""
+    table, _ = read_input(config)
+    return split(table, holdout=config.split.holdout, seed=seed).train
 
 
 def _tell_step(step: Event) -> None:

@@ -21,7 +21,7 @@ from synthgen.errors import ConfigError, TargetExists
 from synthgen.export import Manifest
 from synthgen.files import reserve, sha256, staged
 from synthgen.schema import TableSchema
-from synthgen.table import RealTable, SyntheticTable, write_batches, write_table
+from synthgen.table import PackedTable, RealTable, SyntheticTable, write_batches, write_table
 
 Event = dict[str, Any]
 Listener = Callable[[Event], None]
@@ -254,7 +254,7 @@ class RunFolder:
         with staged(path, mode=0o600) as temporary:
             temporary.write_text(text, encoding="utf-8")
 
-    def write_table(self, path: Path, table: RealTable | SyntheticTable) -> None:
+    def write_table(self, path: Path, table: RealTable | PackedTable | SyntheticTable) -> None:
         """Write `table` as Parquet, atomically, with mode 0600."""
         with staged(path, mode=0o600) as temporary:
             write_table(temporary, table)

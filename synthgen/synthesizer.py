@@ -26,7 +26,7 @@ from synthgen.encode.adopt import adopt, correspondence
 from synthgen.encode.categorical import RARE, CategoricalEncoder
 from synthgen.encode.numeric import NumericEncoder
 from synthgen.encode.relations import Lookup
-from synthgen.encode.table import TableEncoder
+from synthgen.encode.table import TableEncoder, sample_rows
 from synthgen.errors import BundleError, ConfigError, DataError, SchemaError
 from synthgen.files import sha256
 from synthgen.gan.nets import Form, Generator
@@ -36,7 +36,7 @@ from synthgen.gan.transplant import Start
 from synthgen.replace import regenerate
 from synthgen.rng import stream
 from synthgen.schema import Column, TableSchema
-from synthgen.table import RealTable, SyntheticTable, canonical_dtype
+from synthgen.table import PackedTable, RealTable, SyntheticTable, canonical_dtype
 
 BUNDLE_FORMAT = 1
 BUNDLE_FILES = ("schema.toml", "config.toml", "encoder.json", "generator.safetensors")
@@ -95,7 +95,7 @@ class Synthesizer:
     @classmethod
     def fit(
         cls,
-        table: RealTable,
+        table: RealTable | PackedTable,
         *,
         config: RunConfig,
         seed: int,
@@ -108,7 +108,7 @@ class Synthesizer:
 
         Parameters
         ----------
-        table : RealTable
+        table : RealTable or PackedTable
             Training rows only; a share of them serves as validation.
         config : RunConfig
             Its sections `encode`, `train` and `sample`.
@@ -143,13 +143,14 @@ class Synthesizer:
         start: Start | None = None
         facts: dict[str, Any] = {}
         if warm_start is None:
-            encoder = TableEncoder.fit(table.data, table.schema, config.encode, seed=seed)
+            encoder = TableEncoder.fit(table, table.schema, config.encode, seed=seed)
         else:
             old = warm_start.encoder
-            encoder = adopt(old, table.data, table.schema, config.encode)
+            rows = sample_rows(table, config.encode.fit_rows, seed)
+            encoder = adopt(old, rows, table.schema, config.encode)
             start = Start(warm_start.generator, old.layout, correspondence(old, encoder))
             facts["warm_start"] = warm_start.ancestors
-        encoded = encoder.transform(table.data)
+        encoded = encoder.transform(table)
         generator = fit(
             encoded,
             config.train,

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-Ints = npt.NDArray[np.int32]
+Ints = npt.NDArray[np.int16 | np.int32]
 Floats = npt.NDArray[np.float64]
 #: Coarse level, fine level and training rows of a cell.
 TailCell = tuple[int, int, int]
@@ -84,7 +84,7 @@ class EncodedTable:
 
     Attributes
     ----------
-    tokens : (N, T) int32
+    tokens : (N, T) int16 or int32
         The coarse tokens of all parts first, then the fine tokens.
     offsets : (N, O) float32 in [0, 1]
         One column for each numeric part.

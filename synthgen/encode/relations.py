@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from synthgen.encode import datetime as dt
@@ -47,6 +48,10 @@ class Relation(Protocol):
         """Recompute the derived column, in place."""
         ...
 
+    def broken(self, frame: pd.DataFrame) -> npt.NDArray[np.bool_]:
+        """Return which of the (N,) rows, before they are reduced, contradict the relation."""
+        ...
+
     def to_json(self) -> dict[str, Any]:
         """Return the relation as JSON values."""
         ...
@@ -76,6 +81,10 @@ class Sum(_Dropped):
         """Add the two columns."""
         total = frame[self.left] + frame[self.right]
         frame[self.derived] = total if self.decimals is None else total.round(self.decimals)
+
+    def broken(self, frame: pd.DataFrame) -> npt.NDArray[np.bool_]:
+        """Return which totals are not the sum."""
+        return _no_sum(frame[self.derived], frame[self.left], frame[self.right], self.decimals)
 
     def to_json(self) -> dict[str, Any]:
         """Return the names."""
@@ -110,6 +119,13 @@ class Difference(_Dropped):
             frame[self.total] = frame[self.total].where(~low, rest + frame[self.other])
         frame[self.derived] = rest if self.decimals is None else rest.round(self.decimals)
 
+    def broken(self, frame: pd.DataFrame) -> npt.NDArray[np.bool_]:
+        """Return which totals are not the sum, or are missing without both parts."""
+        parts = [frame[name] for name in (self.total, self.derived, self.other)]
+        gone = np.column_stack([np.isnan(p.to_numpy(np.float64)) for p in parts])
+        apart = gone.any(axis=1) != gone.all(axis=1)
+        return np.asarray(apart | _no_sum(parts[0], parts[1], parts[2], self.decimals))
+
     def to_json(self) -> dict[str, Any]:
         """Return the names."""
         return {"type": "difference", **dataclasses.asdict(self)}
@@ -128,6 +144,12 @@ class Scaled(_Dropped):
         """Multiply and round."""
         x = frame[self.source].to_numpy(np.float64)
         frame[self.derived] = _times(x, self.factor).round(self.decimals)
+
+    def broken(self, frame: pd.DataFrame) -> npt.NDArray[np.bool_]:
+        """Return which values are not the product."""
+        x, y = (frame[n].to_numpy(np.float64) for n in (self.source, self.derived))
+        product = _times(x, self.factor).round(self.decimals)
+        return np.asarray((product != y) & ~(np.isnan(product) & np.isnan(y)))
 
     def to_json(self) -> dict[str, Any]:
         """Return names and factor."""
@@ -157,6 +179,18 @@ class Lookup(_Dropped):
         keys = keys.where(keys.notna(), None)
         other = self.values[-1]
         frame[self.derived] = pd.Series([table.get(k, other) for k in keys], index=frame.index)
+
+    def broken(self, frame: pd.DataFrame) -> npt.NDArray[np.bool_]:
+        """Return which rows of a listed level have another value than it decides."""
+        expected = frame[[self.source]].copy()
+        self.restore(expected)
+        have, want = (f[self.derived].astype(object) for f in (frame, expected))
+        same = (have == want) | (have.isna() & want.isna())
+        source = frame[self.source]
+        listed = source.isin([v for v in self.levels if v is not None])
+        if None in self.levels:
+            listed |= source.isna()
+        return np.asarray(listed & ~same.fillna(False), bool)
 
     def to_json(self) -> dict[str, Any]:
         """Return the pairs."""
@@ -196,6 +230,11 @@ class Gap:
     def _start(self, frame: pd.DataFrame) -> Floats:
         """Return the first whole unit that does not lie before the earlier datetime."""
         return np.ceil(dt.to_microseconds(frame[self.earlier]) / self.unit) * self.unit
+
+    def broken(self, frame: pd.DataFrame) -> npt.NDArray[np.bool_]:
+        """Return which rows lie before the earlier datetime, or lack it alone."""
+        a, b = (dt.to_microseconds(frame[n]) for n in (self.earlier, self.derived))
+        return np.asarray((b < a) | (np.isnan(a) & ~np.isnan(b)))
 
     def to_json(self) -> dict[str, Any]:
         """Return names and unit."""
@@ -386,6 +425,17 @@ def _is_sum(total: Floats, left: Floats, right: Floats, decimals: int | None) ->
         return False
     slack = 1e-9 * min(np.nanmax(v) - np.nanmin(v) for v in (left, right))
     return bool((np.nan_to_num(np.abs(added - total)) <= slack).all())
+
+
+def _no_sum(
+    total: pd.Series, left: pd.Series, right: pd.Series, decimals: int | None
+) -> npt.NDArray[np.bool_]:
+    """Return where `total` is not the sum, but for rounding or float noise; row by row."""
+    t, a, b = (v.to_numpy(np.float64) for v in (total, left, right))
+    noise = 1e-9 * np.maximum(np.abs(a), np.abs(b))
+    slack = noise if decimals is None else noise + 0.5 * 10.0**-decimals
+    apart = np.isnan(a + b) != np.isnan(t)
+    return np.asarray(apart | (np.abs(a + b - t) > slack))
 
 
 def _lookups(frame: pd.DataFrame, columns: list[Column], min_rows: int) -> list[Relation]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from synthgen.config import EncodeConfig
@@ -31,6 +32,18 @@ _ENCODERS: dict[str, type[CategoricalEncoder] | type[NumericEncoder]] = {
     "categorical": CategoricalEncoder,
     "numeric": NumericEncoder,
 }
+
+
+class Rows(Protocol):
+    """A table that need not be in memory as a frame: a `RealTable`, a `PackedTable`."""
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        ...
+
+    def batches(self) -> Iterator[pd.DataFrame]:
+        """Yield the rows in canonical frames; every call starts at the first row."""
+        ...
 
 
 @dataclass(frozen=True, repr=False)
@@ -61,9 +74,13 @@ class TableEncoder:
 
     @classmethod
     def fit(
-        cls, frame: pd.DataFrame, schema: TableSchema, config: EncodeConfig, *, seed: int
+        cls, rows: pd.DataFrame | Rows, schema: TableSchema, config: EncodeConfig, *, seed: int
     ) -> TableEncoder:
-        """Fit every modelled column on at most `config.fit_rows` random rows of `frame`.
+        """Fit every modelled column on at most `config.fit_rows` random rows.
+
+        Cells, levels and their counts are those of this uniform sample, so of fewer rows than the
+        table has of each. Relations hold on every row of the table: one that a row outside of the
+        sample breaks is dropped.
 
         Raises
         ------
@@ -72,11 +89,15 @@ class TableEncoder:
         """
         if not schema.modelled:
             raise DataError("no column can be modelled: all are ids, PII or free text")
-        if len(frame) > config.fit_rows:
-            rows = stream(seed, "encode").choice(len(frame), config.fit_rows, replace=False)
-            frame = frame.iloc[np.sort(rows)]
-        relations = find(frame, schema.modelled, min_rows=config.min_rows)
-        frame, columns = reduce(relations, frame, schema.modelled)
+        sample = sample_rows(rows, config.fit_rows, seed)
+        relations = find(sample, schema.modelled, min_rows=config.min_rows)
+        while len(rows) > len(sample) and relations:
+            against = _counterexamples(relations, rows, schema)
+            if against.empty:
+                break
+            sample = pd.concat([sample, against], ignore_index=True)
+            relations = find(sample, schema.modelled, min_rows=config.min_rows)
+        frame, columns = reduce(relations, sample, schema.modelled)
         parts = [part for c in columns for part in fit_column(frame[c.name], c, config)]
         return cls(schema, tuple(parts), relations)
 
@@ -114,26 +135,37 @@ class TableEncoder:
             cells=tuple(_standardised(c, encoders[i]) for i, c in numbers),
         )
 
-    def transform(self, frame: pd.DataFrame) -> EncodedTable:
-        """Return the (N, T) tokens and (N, O) offsets of a canonical frame."""
+    def transform(self, rows: pd.DataFrame | Rows) -> EncodedTable:
+        """Return the (N, T) tokens and (N, O) offsets of a canonical frame, or of its batches."""
+        layout, n = self.layout, len(rows)
+        small = layout.sizes.max() <= np.iinfo(np.int16).max
+        tokens = np.empty((n, len(layout.sizes)), np.int16 if small else np.int32)
+        offsets = np.empty((n, len(layout.offset_parents)), np.float32)
+        start = 0
+        for frame in _batches(rows):
+            stop = start + len(frame)
+            self._encode(frame, tokens[start:stop], offsets[start:stop])
+            start = stop
+        return EncodedTable(tokens, offsets, layout)
+
+    def _encode(
+        self, frame: pd.DataFrame, tokens: npt.NDArray[Any], offsets: npt.NDArray[np.float32]
+    ) -> None:
+        """Fill the tokens and offsets of one frame's rows."""
         frame, _ = reduce(self.relations, frame, self.schema.modelled)
         views: dict[str, dict[str, Any]] = {}
-        coarse, fine, offsets = [], [], []
-        for part in self.parts:
+        n_coarse, n_fine, n_offsets = len(self.parts), 0, 0
+        for i, part in enumerate(self.parts):
             if part.column not in views:
                 views[part.column] = views_of(frame[part.column], self.column(part.column))
             codes = part.encoder.encode(views[part.column][part.view])
-            coarse.append(codes.coarse)
+            tokens[:, i] = codes.coarse
             if codes.fine is not None:
-                fine.append(codes.fine)
+                tokens[:, n_coarse + n_fine] = codes.fine
+                n_fine += 1
             if codes.offset is not None:
-                offsets.append(codes.offset)
-        empty = np.zeros((len(frame), 0), np.float32)
-        return EncodedTable(
-            np.column_stack([*coarse, *fine]).astype(np.int32),
-            np.column_stack(offsets).astype(np.float32) if offsets else empty,
-            self.layout,
-        )
+                offsets[:, n_offsets] = codes.offset
+                n_offsets += 1
 
     def inverse_transform(
         self, table: EncodedTable, habits: Sequence[np.random.Generator] | None
@@ -190,6 +222,37 @@ class TableEncoder:
         if not encoder.parts or known != {c.name for c in schema.modelled}:
             raise ValueError("the encoder's columns are not the schema's")
         return encoder
+
+
+def _batches(rows: pd.DataFrame | Rows) -> Iterable[pd.DataFrame]:
+    return (rows,) if isinstance(rows, pd.DataFrame) else rows.batches()
+
+
+def sample_rows(rows: pd.DataFrame | Rows, n: int, seed: int) -> pd.DataFrame:
+    """Return `n` random rows in their order; all of them if there are no more."""
+    chosen = np.arange(len(rows))
+    if len(rows) > n:
+        chosen = np.sort(stream(seed, "encode").choice(len(rows), n, replace=False))
+    frames, start = [], 0
+    for frame in _batches(rows):
+        first, last = np.searchsorted(chosen, [start, start + len(frame)])
+        frames.append(frame.iloc[chosen[first:last] - start])
+        start += len(frame)
+    return pd.concat(frames, ignore_index=True)
+
+
+def _counterexamples(
+    relations: Sequence[Relation], rows: pd.DataFrame | Rows, schema: TableSchema
+) -> pd.DataFrame:
+    """Return, for each relation that some row breaks, the first row that does."""
+    found: dict[int, pd.DataFrame] = {}
+    for frame in _batches(rows):
+        reduced, columns = frame.copy(deep=False), list(schema.modelled)
+        for i, relation in enumerate(relations):
+            if i not in found and (broken := relation.broken(reduced)).any():
+                found[i] = frame.iloc[[int(broken.argmax())]]
+            relation.reduce(reduced, columns)
+    return pd.concat(list(found.values()), ignore_index=True) if found else pd.DataFrame()
 
 
 def _part(state: State) -> Part:

@@ -121,8 +121,8 @@ def calibrate(
 def memory(layout: Layout, n_rows: int, sizes: Plan, parameters: int, form: Form = MLP) -> int:
     """Return the bytes that training `n_rows` rows holds at its peak, but for the libraries."""
     n_tokens, n_offsets = len(layout.sizes), len(layout.offset_parents)
-    # Encoded rows (int32, float32), then as int64 on the device: all, and those not held out.
-    rows = n_rows * (n_tokens * (4 + 8 + 8) + n_offsets * (4 + 4))
+    # Encoded rows (int16, float32): all, and those not held out.
+    rows = n_rows * (n_tokens * (2 + 2) + n_offsets * (4 + 4))
     units = max(sizes.width, math.prod(d_row(layout, sizes.width, form)))
     live = LIVE_LOGITS * layout.width + LIVE_UNITS * units * (sizes.depth + 1)
     seen = max(sizes.batch_size, min(MAX_VALIDATION, n_rows // 20))

@@ -215,7 +215,8 @@ def _fit(
         start.give(generator, layout)
     generator.to(device)
     noise = torch.Generator(device).manual_seed(derive(seed, "train"))
-    tokens = torch.from_numpy(table.tokens).to(device, torch.int64)
+    # As small as they come: a batch becomes int64, a big table would be four times its size.
+    tokens = torch.from_numpy(table.tokens).to(device)
     offsets = torch.from_numpy(table.offsets).to(device)
     order = torch.randperm(len(table), generator=noise, device=device)
     n_validation = min(MAX_VALIDATION, len(table) // 20)
@@ -229,7 +230,7 @@ def _fit(
         generator.skeleton = fit_skeleton(
             generator.skeleton,
             kept_tokens,
-            tokens[held],
+            tokens[held].long(),
             config,
             sizes,
             noise,
@@ -474,7 +475,7 @@ def skeleton_step(
     device, n_tokens = tokens.device, tokens.shape[1]
 
     def step(rows: Tensor) -> Tensor:
-        batch = tokens[rows]
+        batch = tokens[rows].long()
         known, split = random_known(len(batch), n_tokens, skeleton.n_coarse, noise, device)
         with half_precision(device):
             loss = skeleton_loss(skeleton, batch, known, split, config.matching)
@@ -543,7 +544,7 @@ def fit_detail(
 
     def train_critic(critic: Critic, critic_step: torch.optim.Optimizer) -> Tensor:
         chosen = next(rows)
-        condition, real = tokens[chosen], offsets[chosen]
+        condition, real = tokens[chosen].long(), offsets[chosen]
         with torch.no_grad():
             fake = draw(condition)
         eps = torch.rand(len(real) // pac, 1, generator=noise, device=device)
@@ -563,7 +564,7 @@ def fit_detail(
             judge, judge_step = copy.deepcopy((critic, critic_step))
             for _ in range(config.unroll):
                 train_critic(judge, judge_step)
-        condition = tokens[next(rows)]
+        condition = tokens[next(rows)].long()
         scores = judge(critic.pack(draw(condition)), judge.given(condition))
         generator_loss = loss.generator(scores).mean()
         descend(generator_loss, detail, generator_step, config.clip_grad)

@@ -1,0 +1,80 @@
+"""What many rows cost: seconds and peak memory of `train` and `sample`, by rows.
+
+    python benchmarks/scale.py DATA.csv 100000 1000000 10000000
+
+Each size is a Parquet file of so many rows: DATA again and again, with noise on every number that
+has many values, so that no row is a copy of another. Each verb runs in a process of its own; its
+memory is the peak resident set that the kernel counted.
+"""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+
+#: A number with more values gets noise of a hundredth of its spread.
+MANY_VALUES = 1_000
+ROWS_A_PART = 200_000
+
+
+def enlarge(data: Path, rows: int, out: Path) -> None:
+    """Write `rows` rows that look like those of the CSV file `data`."""
+    table = pa_csv.read_csv(data)
+    rng = np.random.default_rng(0)
+    with pq.ParquetWriter(out, table.schema) as writer:
+        for start in range(0, rows, ROWS_A_PART):
+            n = min(ROWS_A_PART, rows - start)
+            writer.write_table(_noisy(table.take(rng.integers(0, len(table), n)), table, rng))
+
+
+def _noisy(part: pa.Table, table: pa.Table, rng: np.random.Generator) -> pa.Table:
+    for i, field in enumerate(table.schema):
+        if pa.types.is_integer(field.type) and len(table[i].unique()) > MANY_VALUES:
+            known = table[i].to_numpy()
+            noise = rng.normal(0, known.std() / 100, len(part)).round().astype(np.int64)
+            moved = np.clip(part[i].to_numpy() + noise, known.min(), known.max())
+            part = part.set_column(i, field, pa.array(moved, field.type))
+    return part
+
+
+def measured(*arguments: str) -> tuple[float, float, float]:
+    """Run a verb; return its seconds by the clock, its CPU seconds and its peak MB."""
+    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+    # The peak of children is that of the largest one so far: each verb gets a parent of its own.
+    code = (
+        "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True); "
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    )
+    command = [sys.executable, "-c", code, sys.executable, "-m", "synthgen", *arguments]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return time.monotonic() - started, cpu, int(done.stdout.split()[-1]) / 1_024
+
+
+def main(data: Path, sizes: list[int]) -> None:
+    """Print one line a size and verb."""
+    print(f"{'rows':>10}  {'verb':<6} {'seconds':>8} {'CPU s':>8} {'peak MB':>8}")  # noqa: T201
+    with tempfile.TemporaryDirectory(prefix="synthgen-scale-") as folder:
+        real, bundle, drawn = (Path(folder) / n for n in ("real.parquet", "bundle", "drawn.parquet"))
+        for rows in sizes:
+            enlarge(data, rows, real)
+            for verb, arguments in {
+                "train": ("--data", real, "--to", bundle, "--seed", 0, "--overwrite"),
+                "sample": (bundle, "--rows", rows, "--to", drawn, "--seed", 0, "--overwrite"),
+            }.items():
+                wall, cpu, peak = measured(verb, *map(str, arguments))
+                print(f"{rows:>10,}  {verb:<6} {wall:8.0f} {cpu:8.0f} {peak:8.0f}", flush=True)  # noqa: T201
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), [int(n) for n in sys.argv[2:]])
