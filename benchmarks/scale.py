@@ -63,9 +63,11 @@ def measured(*arguments: str) -> tuple[float, float, float]:
 
 def main(data: Path, sizes: list[int]) -> None:
     """Print one line a size and verb."""
-    print(f"{'rows':>10}  {'verb':<6} {'seconds':>8} {'CPU s':>8} {'peak MB':>8}")  # noqa: T201
+    print(f"{'rows':>10}  {'verb':<6} {'seconds':>8} {'CPU s':>8} {'peak MB':>8}")
     with tempfile.TemporaryDirectory(prefix="synthgen-scale-") as folder:
-        real, bundle, drawn = (Path(folder) / n for n in ("real.parquet", "bundle", "drawn.parquet"))
+        real, bundle, drawn = (
+            Path(folder) / n for n in ("real.parquet", "bundle", "drawn.parquet")
+        )
         for rows in sizes:
             enlarge(data, rows, real)
             for verb, arguments in {
@@ -73,7 +75,7 @@ def main(data: Path, sizes: list[int]) -> None:
                 "sample": (bundle, "--rows", rows, "--to", drawn, "--seed", 0, "--overwrite"),
             }.items():
                 wall, cpu, peak = measured(verb, *map(str, arguments))
-                print(f"{rows:>10,}  {verb:<6} {wall:8.0f} {cpu:8.0f} {peak:8.0f}", flush=True)  # noqa: T201
+                print(f"{rows:>10,}  {verb:<6} {wall:8.0f} {cpu:8.0f} {peak:8.0f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -277,6 +277,8 @@ def train(
 ) -> None:
     """Learn from a table and keep only the synthesizer's bundle (itself sensitive).
 
+    Several processes or GPUs learn together: torchrun --nproc-per-node 2 -m synthgen train ...
+
     Example: synthgen train --data patients.csv --schema patients.toml --to patients.bundle
     """
     from synthgen.pipeline import train_bundle
@@ -293,9 +295,10 @@ def train(
         overwrite=overwrite or None,
     )
     with _progress() as listener:
-        train_bundle(settings, progress=listener)
-    _say("the bundle was trained on real rows: treat it as personal data")
-    typer.echo(settings.to)
+        is_written = train_bundle(settings, progress=listener)
+    if is_written:  # of several processes only the first one writes, and says so
+        _say("the bundle was trained on real rows: treat it as personal data")
+        typer.echo(settings.to)
 
 
 @app.command()

@@ -490,23 +490,34 @@ STRUCTURE_ONLY = (
 )
 
 
-def train_bundle(config: RunConfig, *, progress: Listener | None = None) -> None:
-    """Fit on the input of `config` and write nothing but the bundle, to the folder `config.to`."""
-    target = check_place(Path(config.to).absolute(), overwrite=config.overwrite)
-    seed = fresh_seed() if config.seed is None else config.seed
-    with listening(progress), reserve(target), boundary("train"):
-        from synthgen.synthesizer import Synthesizer, pick_device
+def train_bundle(config: RunConfig, *, progress: Listener | None = None) -> bool:
+    """Fit on the input of `config` and write nothing but the bundle, to the folder `config.to`.
 
-        pick_device(config.device)  # a device that is not there is said before the data are read
-        fitted = Synthesizer.fit(
-            _training_rows(config, seed),
-            config=config,
-            seed=seed,
-            device=config.device,
-            log=_tell_step,
-            warm_start=_bundle_to_start_from(config),
-        )
-        save_bundle(fitted, target)
+    Started by ``torchrun``, all processes train together. Returns whether this one wrote.
+    """
+    with boundary("train"):
+        from synthgen.synthesizer import Synthesizer, world_of
+
+        with world_of(config.device) as world:
+            target = Path(config.to).absolute()
+            seed = fresh_seed() if config.seed is None else config.seed
+            seed = round(world.first(seed))
+            is_first = world.rank == 0
+            if is_first:
+                check_place(target, overwrite=config.overwrite)
+            with listening(progress), reserve(target) if is_first else nullcontext():
+                fitted = Synthesizer.fit(
+                    _training_rows(config, seed),
+                    config=config,
+                    seed=seed,
+                    device=config.device,
+                    log=_tell_step if is_first else lambda step: None,
+                    warm_start=_bundle_to_start_from(config),
+                    world=world,
+                )
+                if is_first:
+                    save_bundle(fitted, target)
+            return is_first
 
 
 def _training_rows(config: RunConfig, seed: int) -> PackedTable:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from synthgen.gan.nets import Form, Generator
 from synthgen.gan.sample import BLOCK, Drawer, Restriction
 from synthgen.gan.train import Log, fit
 from synthgen.gan.transplant import Start
+from synthgen.gan.world import ALONE, World, joined
 from synthgen.replace import regenerate
 from synthgen.rng import stream
 from synthgen.schema import Column, TableSchema
@@ -66,6 +68,13 @@ def pick_device(name: str) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise ConfigError("device 'cuda' was demanded, but there is none; use 'auto' or 'cpu'")
     return torch.device(name)
+
+
+@contextmanager
+def world_of(device: str) -> Iterator[World]:
+    """Join the processes that ``torchrun`` started with this one, until the block ends."""
+    with joined(pick_device(device)) as world:
+        yield world
 
 
 @dataclass(repr=False)
@@ -103,6 +112,7 @@ class Synthesizer:
         log: Log = lambda record: None,
         checkpoint: Path | None = None,
         warm_start: Synthesizer | None = None,
+        world: World = ALONE,
     ) -> Synthesizer:
         """Fit encoder and generator on the N rows of `table`.
 
@@ -125,6 +135,9 @@ class Synthesizer:
             Fitted on a related table with the same modelled columns: training goes on from its
             weights, and keeps its levels where the new rows fit them. What is fitted then tells of
             both tables; `facts["warm_start"]` lists the fingerprints of those that came before.
+        world : World, optional
+            The processes that fit together (`gan.world`), all given the same rows and seed: the
+            encoder is fitted on all of them, and each process trains on its share.
 
         Raises
         ------
@@ -150,15 +163,18 @@ class Synthesizer:
             encoder = adopt(old, rows, table.schema, config.encode)
             start = Start(warm_start.generator, old.layout, correspondence(old, encoder))
             facts["warm_start"] = warm_start.ancestors
-        encoded = encoder.transform(table)
+        share = table
+        if world.size > 1:
+            share = table.filter(np.arange(len(table)) % world.size == world.rank)
         generator = fit(
-            encoded,
+            encoder.transform(share),
             config.train,
             seed=seed,
             device=place,
             log=log,
             checkpoint=checkpoint,
             start=start,
+            world=world,
         )
         facts |= {"rows": len(table), "seed": seed, "device": place.type, "version": __version__}
         return cls(table.schema, encoder, generator, config, facts)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from synthgen.gan.losses import Loss
 from synthgen.gan.nets import Critic
 from synthgen.gan.regularizers import Regularizer, Score
+from synthgen.gan.world import ALONE, World
 
 
 def objective(
@@ -41,11 +42,16 @@ def critic_objective(
 
 
 def descend(
-    loss: Tensor, net: nn.Module, optimizer: torch.optim.Optimizer, max_norm: float
+    loss: Tensor,
+    net: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    max_norm: float,
+    world: World = ALONE,
 ) -> None:
-    """Make one step down the gradient, cut to `max_norm` where that is not 0."""
+    """Make one step down the world's mean gradient, cut to `max_norm` where that is not 0."""
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
+    world.average(net)
     if max_norm:
         nn.utils.clip_grad_norm_(net.parameters(), max_norm)
     optimizer.step()

@@ -32,6 +32,7 @@ from synthgen.gan.losses import LOSSES, Loss
 from synthgen.gan.nets import Form, Skeleton, d_row, embedding, half_precision, scorer
 from synthgen.gan.objective import descend, objective
 from synthgen.gan.regularizers import REGULARIZERS, Regularizer
+from synthgen.gan.world import ALONE, World
 
 #: Coarse and fine tokens of each row that are drawn again.
 REDRAWN = (3, 1)
@@ -155,26 +156,34 @@ class RowAdversary:
     critic : RowCritic
     optimizer : torch.optim.Optimizer
     config : TrainConfig
+    world : World
     """
 
     critic: RowCritic
     optimizer: torch.optim.Optimizer
     config: TrainConfig
+    world: World = ALONE
 
     def __post_init__(self) -> None:
         self._new = copy.deepcopy(self.critic.state_dict())
 
     @classmethod
     def wanted(
-        cls, layout: Layout, width: int, config: TrainConfig, device: torch.device
+        cls,
+        layout: Layout,
+        width: int,
+        config: TrainConfig,
+        device: torch.device,
+        world: World = ALONE,
     ) -> RowAdversary | None:
         """Return a new one if the settings ask for it."""
         if not config.row_adversary:
             return None
         critic = RowCritic(layout, min(width, 128), config).to(device)
         critic = REGULARIZERS[config.adversary[1]](config).prepare(critic)
+        world.share(critic)
         optimizer = torch.optim.Adam(critic.parameters(), lr=1e-3, betas=(0.5, 0.9), fused=True)
-        return cls(critic, optimizer, config)
+        return cls(critic, optimizer, config, world)
 
     def restart(self) -> None:
         """Forget what was learnt; after losses that were not finite."""
@@ -227,5 +236,5 @@ class RowAdversary:
         real, fake = critic.scorer.pack(real.to(fake.dtype)), critic.scorer.pack(fake)
         eps = torch.rand(len(real), 1, generator=noise, device=real.device)
         losses = objective(lambda x: critic(x, gap), loss, regularizer, real, fake, eps)
-        descend(losses.mean(), critic, optimizer, self.config.clip_grad)
+        descend(losses.mean(), critic, optimizer, self.config.clip_grad, self.world)
         regularizer.project(critic)

@@ -53,6 +53,7 @@ from synthgen.gan.objective import critic_objective, descend
 from synthgen.gan.regularizers import REGULARIZERS
 from synthgen.gan.rows import EVERY, RowAdversary
 from synthgen.gan.transplant import Start
+from synthgen.gan.world import ALONE, World
 from synthgen.rng import derive
 
 Record = dict[str, float | int | str]
@@ -154,6 +155,7 @@ def fit(
     log: Log = lambda record: None,
     checkpoint: Path | None = None,
     start: Start | None = None,
+    world: World = ALONE,
 ) -> Generator:
     """Train a generator on encoded rows.
 
@@ -174,6 +176,9 @@ def fit(
         on a CPU ends with the same weights to the bit as without the interruption.
     start : Start, optional
         An earlier generator, of its width and depth, whose weights training goes on from.
+    world : World, optional
+        The processes that train together: `table` holds this one's rows, a batch is made of an
+        equal part from each, and all return the same weights. Without checkpoint.
 
     Raises
     ------
@@ -183,9 +188,13 @@ def fit(
         If no step could be made, or losses stay not finite.
     """
     layout = table.layout
+    if world.size > 1 and checkpoint is not None:
+        raise TrainingError("several processes keep no checkpoint; train in one")
     if start is not None:
         _refuse_other_sizes(config, start.generator.skeleton)
-    sizes = plan(config, layout, len(table), start=None if start is None else start.generator)
+    n_rows = round(world.mean(len(table)) * world.size)
+    sizes = plan(config, layout, n_rows, start=None if start is None else start.generator)
+    sizes = replace(sizes, batch_size=max(1, sizes.batch_size // world.size))
     budget = math.inf if config.max_minutes is None else 60 * config.max_minutes
     kept = None
     if checkpoint is not None:
@@ -194,7 +203,7 @@ def fit(
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         # Initial weights and dropout draw from torch's own stream: seeded here, restored after.
         torch.manual_seed(derive(seed, "torch"))
-        return _fit(table, config, sizes, seed, device, budget, log, kept, start)
+        return _fit(table, config, sizes, seed, device, budget, log, kept, start, world)
 
 
 def _fit(
@@ -207,6 +216,7 @@ def _fit(
     log: Log,
     checkpoint: Checkpoint | None,
     start: Start | None,
+    world: World,
 ) -> Generator:
     layout = table.layout
     saved = _resumable(checkpoint, sizes, log)
@@ -214,7 +224,11 @@ def _fit(
     if start is not None:
         start.give(generator, layout)
     generator.to(device)
+    world.share(generator)
     noise = torch.Generator(device).manual_seed(derive(seed, "train"))
+    if world.rank:  # others than the first draw other noise
+        noise.manual_seed(derive(seed, "train", world.rank))
+        torch.manual_seed(derive(seed, "torch", world.rank))
     # As small as they come: a batch becomes int64, a big table would be four times its size.
     tokens = torch.from_numpy(table.tokens).to(device)
     offsets = torch.from_numpy(table.offsets).to(device)
@@ -238,7 +252,8 @@ def _fit(
             log,
             checkpoint,
             saved,
-            RowAdversary.wanted(layout, sizes.width, config, device),
+            RowAdversary.wanted(layout, sizes.width, config, device, world),
+            world,
         )
         if checkpoint is not None:
             groups = {"skeleton": generator.skeleton.state_dict(), "random": random_state(noise)}
@@ -248,8 +263,18 @@ def _fit(
         restore_random(noise, saved.group("random"))
     if generator.detail is not None:
         generator.detail = _fit_detail(
-            generator.detail, layout, kept_tokens, kept_offsets, config, sizes, noise, budget, log
+            generator.detail,
+            layout,
+            kept_tokens,
+            kept_offsets,
+            config,
+            sizes,
+            noise,
+            budget,
+            log,
+            world,
         )
+    world.check_equal(generator)
     return generator.eval()
 
 
@@ -311,22 +336,34 @@ def _fit_detail(
     noise: torch.Generator,
     budget: float,
     log: Log,
+    world: World = ALONE,
 ) -> Detail:
     """Call `fit_detail`; where memory runs out, again with half the batch."""
     while True:
         critic = Critic(layout, detail.width, config).to(tokens.device)
         try:
             return fit_detail(
-                copy.deepcopy(detail), critic, tokens, offsets, config, sizes, noise, budget, log
+                copy.deepcopy(detail),
+                critic,
+                tokens,
+                offsets,
+                config,
+                sizes,
+                noise,
+                budget,
+                log,
+                world,
             )
         except OUT_OF_MEMORY:
             pass  # outside this block the traceback, and with it the failed step, is let go
         place: Record = {"phase": "detail", "step": 0, "steps": sizes.critic_steps}
-        sizes = replace(sizes, batch_size=_halved(sizes.batch_size, place, log))
+        sizes = replace(sizes, batch_size=_halved(sizes.batch_size, place, log, world))
 
 
-def _halved(batch_size: int, place: Record, log: Log) -> int:
+def _halved(batch_size: int, place: Record, log: Log, world: World) -> int:
     """Return half the batch size and say so; TrainingError if there is nothing to halve."""
+    if world.size > 1:  # the others go on with whole batches
+        raise TrainingError("memory ran out in one of several processes; set a lower batch_size")
     if batch_size < 2:
         raise TrainingError("not even one row fits into memory; use fewer columns or a lower width")
     log({**place, "note": f"memory ran out: the batch is {batch_size // 2} rows from now on"})
@@ -360,6 +397,7 @@ def fit_skeleton(
     checkpoint: Checkpoint | None = None,
     saved: Saved | None = None,
     adversary: RowAdversary | None = None,
+    world: World = ALONE,
 ) -> Skeleton:
     """Minimise the conditional cross-entropy; return the averaged weights at the end.
 
@@ -397,8 +435,9 @@ def fit_skeleton(
             return 0.0
         return config.row_adversary * adversary.loss(skeleton, batch, noise)
 
-    step = skeleton_step(skeleton, optimizer, tokens, config, noise, judged)
-    if config.cuda_graphs and adversary is None:  # its turns are the host's to decide
+    step = skeleton_step(skeleton, optimizer, tokens, config, noise, judged, world)
+    # Whose turn it is, the adversary's or another process's, is the host's to decide.
+    if config.cuda_graphs and adversary is None and world.size == 1:
         step = replayed(step, noise, lambda note: log({**place, "step": at.step, "note": note}))
     started = time.monotonic() - at.seconds
     while at.progress < 1 - 1e-9:
@@ -410,13 +449,14 @@ def fit_skeleton(
         except OUT_OF_MEMORY:
             out_of_memory = True  # dealt with below, when the traceback has let go of the step
         if out_of_memory:
-            at.batch_size = _halved(at.batch_size, {**place, "step": at.step}, log)
+            at.batch_size = _halved(at.batch_size, {**place, "step": at.step}, log, world)
             rows = _batches(len(tokens), at.batch_size, noise, device, first=at.step)
             continue
         _average(averaged, skeleton, config.ema if at.step > WARM_UP else 0.9)
         at.step += 1
         at.seconds = time.monotonic() - started
-        at.progress = max(at.progress + at.pace, at.seconds / budget)
+        spent = 0.0 if math.isinf(budget) else world.first(at.seconds) / budget
+        at.progress = max(at.progress + at.pace, spent)
         last = at.progress >= 1 - 1e-9
 
         if at.step % LOG_EVERY == 0 or last:
@@ -428,6 +468,7 @@ def fit_skeleton(
         if len(held):
             with torch.no_grad():
                 score = skeleton_loss(averaged, held, *masks).item()
+        score = world.mean(score)
         if not math.isfinite(score):
             at.rollbacks, at.rate = at.rollbacks + 1, at.rate / 2
             if at.rollbacks > MAX_ROLLBACKS:
@@ -467,6 +508,7 @@ def skeleton_step(
     config: TrainConfig,
     noise: torch.Generator,
     judged: Callable[[Tensor], Tensor | float] = lambda batch: 0.0,
+    world: World = ALONE,
 ) -> Step:
     """Return the step from row numbers of `tokens` (N, T): forward, backward, optimizer.
 
@@ -480,7 +522,7 @@ def skeleton_step(
         with half_precision(device):
             loss = skeleton_loss(skeleton, batch, known, split, config.matching)
         loss = loss + judged(batch)
-        descend(loss, skeleton, optimizer, config.clip_grad)
+        descend(loss, skeleton, optimizer, config.clip_grad, world)
         return loss.detach()
 
     return step
@@ -517,6 +559,7 @@ def fit_detail(
     noise: torch.Generator,
     budget: float,
     log: Log,
+    world: World = ALONE,
 ) -> Detail:
     """Train the offset generator against the critic, given true tokens; return averaged weights.
 
@@ -526,6 +569,7 @@ def fit_detail(
     loss_name, regularizer_name = config.adversary
     loss, regularizer = LOSSES[loss_name], REGULARIZERS[regularizer_name](config)
     critic = regularizer.prepare(critic)
+    world.share(critic)
     device, pac = tokens.device, config.pac
     batch_size = min(sizes.batch_size, len(tokens)) // pac * pac
     if pac > 1 and batch_size < 2 * pac:
@@ -549,7 +593,7 @@ def fit_detail(
             fake = draw(condition)
         eps = torch.rand(len(real) // pac, 1, generator=noise, device=device)
         losses = critic_objective(critic, loss, regularizer, condition, real, fake, eps)
-        descend(losses.mean(), critic, critic_step, config.clip_grad)
+        descend(losses.mean(), critic, critic_step, config.clip_grad, world)
         regularizer.project(critic)
         return losses.mean().detach()
 
@@ -567,7 +611,7 @@ def fit_detail(
         condition = tokens[next(rows)].long()
         scores = judge(critic.pack(draw(condition)), judge.given(condition))
         generator_loss = loss.generator(scores).mean()
-        descend(generator_loss, detail, generator_step, config.clip_grad)
+        descend(generator_loss, detail, generator_step, config.clip_grad, world)
         _average(averaged, detail, config.ema if step > WARM_UP else 0.9)
 
         if step % LOG_EVERY == 0 or step == sizes.critic_steps:
@@ -575,7 +619,7 @@ def fit_detail(
             if not all(map(math.isfinite, losses.values())):
                 raise TrainingError("the adversarial losses are not finite; try critic_steps = 0")
             log({"phase": "detail", "step": step, "steps": sizes.critic_steps, **losses})
-        if time.monotonic() - started > budget / 5:
+        if not math.isinf(budget) and world.first(time.monotonic() - started) > budget / 5:
             break
     return averaged
 
