@@ -98,14 +98,14 @@ def estimate(config: RunConfig) -> Estimate:
         table, _ = read_input(config)
         halves = split(table, holdout=config.split.holdout, seed=config.seed or 0)
         ingest = watch.lap()
-        frame, schema = halves.train.data, table.schema
-        encoder = TableEncoder.fit(frame, schema, config.encode, seed=config.seed or 0)
-        encoder.transform(frame)
-        encode, resident, layout = watch.lap(), _peak(), encoder.layout
+        rows, schema = halves.train, table.schema
+        encoder = TableEncoder.fit(rows, schema, config.encode, seed=config.seed or 0)
+        encoder.transform(rows)
+        encode, resident, layout = watch.lap(), _resident(), encoder.layout
         widths = column_widths(encoder)
         free = device_memory(device)
-        refuse_unfit(layout_bytes(encoder, len(frame), config), widths, free, where=device.type)
-        cost, generator = calibrate(layout, len(frame), config.train, device)
+        refuse_unfit(layout_bytes(encoder, len(rows), config), widths, free, where=device.type)
+        cost, generator = calibrate(layout, len(rows), config.train, device)
         watch.lap()
         drawn = min(DRAWN, config.rows)
         for _ in Synthesizer(schema, encoder, generator, config).sample_batches(drawn, seed=0):
@@ -119,15 +119,16 @@ def estimate(config: RunConfig) -> Estimate:
         "generate": draw,
         "validate": Spent(judge, judge),
     }
-    synthetic = config.rows * int(frame.memory_usage(deep=True).sum()) // len(frame)
-    judging = JUDGE_BYTES + JUDGE_BYTES_A_CELL * cells + 2 * synthetic
+    frame = next(rows.batches())
+    a_row = int(frame.memory_usage(deep=True).sum()) // len(frame)
+    judging = JUDGE_BYTES + JUDGE_BYTES_A_CELL * cells + a_row * (len(table) + 2 * config.rows)
     on_gpu = 0 if free is None else cost.memory + GPU_BYTES
     refuse_unfit(on_gpu, widths, free, where=device.type)
-    memory = resident + max(cost.memory if free is None else 0, judging)
+    memory = max(_peak(), resident + max(cost.memory if free is None else 0, judging))
     refuse_unfit(memory, widths)
     return Estimate(
         rows=len(table),
-        train_rows=len(frame),
+        train_rows=len(rows),
         columns=len(schema.modelled),
         tokens=len(layout.sizes),
         logits=layout.width,
@@ -196,6 +197,12 @@ def memory_of_machine() -> int:
     limit = Path("/sys/fs/cgroup/memory.max")
     text = limit.read_text().strip() if limit.is_file() else "max"
     return min(machine, int(text)) if text.isdecimal() else machine
+
+
+def _resident() -> int:
+    """Return the resident bytes of this process now."""
+    pages = Path("/proc/self/statm").read_text().split()[1]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _peak() -> int:

@@ -79,7 +79,7 @@ def test_memory_by_hand(tiny_synthesizer: Synthesizer) -> None:
     sizes = Plan(
         steps=1, critic_steps=0, batch_size=8, width=10, depth=1, evaluate_every=1, dropout=0.0
     )
-    rows = 100 * (20 * len(layout.sizes) + 8 * len(layout.offset_parents))
+    rows = 100 * (4 * len(layout.sizes) + 8 * len(layout.offset_parents))
     live = 4 * layout.width + 12 * 10 * 2
     assert memory(layout, 100, sizes, 1_000) == rows + 4 * (8 * 1_000 + 8 * live)
 
