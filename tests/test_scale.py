@@ -1,4 +1,4 @@
-"""Many rows: memory per row, measured in a process of its own; `benchmarks/scale.py` has millions."""
+"""Many rows: memory per row, in a process of its own; `benchmarks/scale.py` has millions."""
 
 from __future__ import annotations
 
