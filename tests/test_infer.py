@@ -12,6 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synthgen import demo
+from synthgen import infer as infer_module
+from synthgen import sources as sources_module
 from synthgen.conform import conform
 from synthgen.errors import SchemaError
 from synthgen.infer import infer, words
@@ -343,3 +345,15 @@ def test_a_table_conforms_to_its_own_draft(
     tmp_path_factory: pytest.TempPathFactory, cells: list[str], name: str
 ) -> None:
     draft(tmp_path_factory.mktemp("t"), {name: cells, "y": repeat("1", "2", n=len(cells))})
+
+
+def test_levels_merged_in_between_give_the_same_draft(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    demo.write_csv(tmp_path / "demo.csv", rows=3_000)
+    source = open_source(str(tmp_path / "demo.csv"))
+    whole = infer(source)
+    monkeypatch.setattr(sources_module, "BLOCK_BYTES", 16_384)
+    monkeypatch.setattr(infer_module, "MERGED", 50)
+    assert sum(1 for _ in source.batches()) > 10
+    assert infer(source).to_toml() == whole.to_toml()

@@ -11,18 +11,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from synthgen import table as table_module
+from synthgen.conform import conform, conform_packed
 from synthgen.errors import DataError, SchemaError
 from synthgen.schema import Column, TableSchema
 from synthgen.table import (
+    PackedTable,
     RealTable,
     Split,
+    SyntheticFile,
     SyntheticTable,
     canonical_dtype,
     fingerprint,
     from_arrow,
+    read_batches,
     read_frame,
+    read_packed,
     split,
     to_arrow,
+    write_batches,
     write_table,
 )
 
@@ -174,3 +181,73 @@ def test_a_flipped_bit_is_found(tmp_path: Path) -> None:
     (tmp_path / "t.parquet").write_bytes(content)
     with pytest.raises((OSError, pa.ArrowException)):
         read_frame(tmp_path / "t.parquet", table.schema)
+
+
+# --- many rows
+
+
+def test_batches_have_the_fingerprint_of_the_whole() -> None:
+    whole = frame(ROWS * 5)
+    parts = [whole.iloc[:1], whole.iloc[1:4], whole.iloc[4:4], whole.iloc[4:]]
+    assert fingerprint(parts) == fingerprint(whole)
+    assert fingerprint(parts[::-1]) != fingerprint(whole)
+
+
+def test_a_file_written_in_batches_reads_as_the_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table_module, "BATCH_ROWS", 4)
+    whole = frame(ROWS * 5)
+    parts = (whole.iloc[i : i + 3] for i in range(0, 10, 3))
+    assert write_batches(tmp_path / "t.parquet", parts, SCHEMA) == 10
+    pd.testing.assert_frame_equal(read_frame(tmp_path / "t.parquet", SCHEMA), whole)
+    read = list(read_batches(tmp_path / "t.parquet", SCHEMA))
+    assert max(map(len, read)) <= 4
+    pd.testing.assert_frame_equal(pd.concat(read, ignore_index=True), whole)
+
+
+def test_a_file_of_synthetic_rows_is_the_table_that_it_holds(tmp_path: Path) -> None:
+    table = SyntheticTable(SCHEMA, frame(ROWS * 3), "maker", 7)
+    write_table(tmp_path / "t.parquet", table)
+    file = SyntheticFile(SCHEMA, tmp_path / "t.parquet", "maker", 7)
+    assert (len(file), file.fingerprint) == (6, table.fingerprint)
+    assert repr(file) == "SyntheticFile('t', 6 rows x 7 columns)"
+
+
+def test_a_table_without_rows_is_one_batch(tmp_path: Path) -> None:
+    empty = SyntheticTable(SCHEMA, frame(ROWS).iloc[:0])
+    write_table(tmp_path / "t.parquet", empty)
+    (read,) = read_batches(tmp_path / "t.parquet", SCHEMA)
+    assert list(read) == SCHEMA.names
+    assert SyntheticFile(SCHEMA, tmp_path / "t.parquet").fingerprint == empty.fingerprint
+
+
+def test_a_packed_table_is_the_same_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = RealTable(SCHEMA, frame([(*row[:6], str(i)) for i, row in enumerate(ROWS * 5)]))
+    write_table(tmp_path / "t.parquet", table)
+    batches = to_arrow(table.data, SCHEMA).to_batches(max_chunksize=3)
+    read = (read_packed(tmp_path / "t.parquet", SCHEMA), conform_packed(batches, SCHEMA))
+    for packed in read:
+        assert pa.types.is_dictionary(packed.data.column("c").type)
+        pd.testing.assert_frame_equal(packed.unpack().data, table.data)
+        pd.testing.assert_series_equal(packed.column("c"), table.data["c"], check_names=False)
+        monkeypatch.setattr(table_module, "BATCH_ROWS", 4)
+        parts = list(packed.batches())
+        assert [len(p) for p in parts] == [4, 4, 2]
+        pd.testing.assert_frame_equal(pd.concat(parts, ignore_index=True), table.data)
+        monkeypatch.undo()
+        assert "NA" not in repr(packed)
+    pd.testing.assert_frame_equal(conform(batches, SCHEMA).data, table.data)
+
+
+def test_a_packed_table_splits_as_the_frame_does() -> None:
+    table = numbers(40, entity=4)
+    packed = PackedTable(table.schema, to_arrow(table.data, table.schema))
+    one, other = (split(t, holdout=0.3, seed=5) for t in (table, packed))
+    for a, b in ((one.train, other.train), (one.holdout, other.holdout)):
+        pd.testing.assert_frame_equal(a.data, b.unpack().data)
+
+
+def test_a_packed_table_has_the_columns_of_its_schema() -> None:
+    with pytest.raises(SchemaError, match="order"):
+        PackedTable(SCHEMA, to_arrow(frame(ROWS), SCHEMA).select(["w"]))

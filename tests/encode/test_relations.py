@@ -314,3 +314,32 @@ def test_few_rows_prove_nothing() -> None:
 def test_constants_are_no_sums() -> None:
     frame = pd.DataFrame({"a": np.zeros(N), "b": np.zeros(N), "c": RNG.normal(0, 1, N)})
     assert search(frame, *(number(c, None) for c in frame)) == ()
+
+
+# --- rows that contradict
+
+
+def test_which_rows_contradict_is_said_row_by_row() -> None:
+    known = pd.DataFrame(
+        {
+            "a": [1.0, 1.0, np.nan, 2.0],
+            "b": [2.0, 2.0, 1.0, np.nan],
+            "t": [3.0, 4.0, np.nan, np.nan],
+            "level": pd.Series(["x", "x", None, "rare"], dtype="str"),
+            "flag": pd.Series([True, False, None, True], dtype="boolean"),
+            "early": pd.to_datetime(["2024-01-02", "2024-01-02", None, "2024-01-02"]),
+            "late": pd.to_datetime(["2024-01-03", "2024-01-01", "2024-01-01", None]),
+        }
+    )
+    lookup = Lookup("flag", "level", ("x", None, "__rare__"), (True, None, False))
+    cases: list[tuple[Relation, list[bool]]] = [
+        (Sum("t", "a", "b", 0), [False, True, False, False]),
+        (Sum("t", "a", "b", None), [False, True, False, False]),
+        # missing together, or it is no difference
+        (Difference("b", "t", "a", 0, None), [False, True, True, True]),
+        (Scaled("b", "a", 2.0, 0), [False, False, True, True]),
+        (lookup, [False, True, False, False]),
+        (Gap("late", "early", 1.0), [False, True, True, False]),
+    ]
+    for relation, expected in cases:
+        assert relation.broken(known).tolist() == expected, relation

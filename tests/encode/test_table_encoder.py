@@ -9,10 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from synthgen import table as table_module
 from synthgen.config import EncodeConfig
 from synthgen.encode.column import EncodedTable
 from synthgen.encode.table import TableEncoder
 from synthgen.errors import DataError
+from synthgen.rng import stream
 from synthgen.schema import Column, TableSchema
 from synthgen.table import RealTable
 
@@ -203,3 +205,57 @@ def test_cells_of_very_large_numbers_are_finite() -> None:
     lower, upper = encoder.layout.cells[0]
     assert np.isfinite(lower).all()
     assert np.isfinite(upper).all()
+
+
+# --- more rows than the encoder is fitted on
+
+
+def test_batches_are_encoded_as_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    frame, schema = made(2_000)
+    monkeypatch.setattr(table_module, "BATCH_ROWS", 300)
+    rows = RealTable(schema, frame)
+    settings = CONFIG.model_copy(update={"fit_rows": 1_000})
+    one, other = (TableEncoder.fit(r, schema, settings, seed=0) for r in (frame, rows))
+    assert one.to_json() == other.to_json()
+    a, b = one.transform(frame), other.transform(rows)
+    assert a.tokens.dtype == np.int16
+    np.testing.assert_array_equal(a.tokens, b.tokens)
+    np.testing.assert_array_equal(a.offsets, b.offsets)
+
+
+def related(n: int) -> tuple[pd.DataFrame, TableSchema]:
+    """Return a sum and a look-up that hold on all of `n` rows."""
+    rng = np.random.default_rng(0)
+    a, b = rng.integers(0, 1_000, (2, n)).astype(float)
+    level = pd.Series(rng.choice(["x", "y", "z"], n), dtype="str")
+    frame = pd.DataFrame(
+        {
+            "a": a,
+            "b": b,
+            "total": a + b,
+            "level": level,
+            "code": level.map({"x": 1.0, "y": 2.0, "z": 3.0}),
+        }
+    )
+    columns = tuple(
+        Column(
+            name=n,
+            kind="categorical" if n == "level" else "numeric",
+            decimals=None if n == "level" else 0,
+        )
+        for n in frame
+    )
+    return frame, TableSchema(name="related", columns=columns)
+
+
+def test_a_relation_that_one_row_outside_the_sample_breaks_is_no_relation() -> None:
+    frame, schema = related(5_000)
+    exact = fit(frame, schema, fit_rows=1_000)
+    assert {type(r).__name__ for r in exact.relations} == {"Difference", "Lookup"}
+    # Every row in turn would be a test of all of them: here one that is not in the sample.
+    rows = stream(0, "encode").choice(len(frame), 1_000, replace=False)
+    outside = next(i for i in range(len(frame)) if i not in set(rows.tolist()))
+    frame.loc[outside, "total"] += 5
+    assert {type(r).__name__ for r in fit(frame, schema, fit_rows=1_000).relations} == {"Lookup"}
+    frame.loc[outside, "code"] = 2.0 + (frame.loc[outside, "code"] == 2.0)
+    assert fit(frame, schema, fit_rows=1_000).relations == ()
