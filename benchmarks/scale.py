@@ -6,8 +6,8 @@ Each size is a Parquet file of so many rows: DATA again and again, with noise on
 has many values, so that no row is a copy of another. Each verb runs in a process of its own; its
 memory is the peak resident set that the kernel counted.
 
-Result (adult's training half, torch 2.13.0, one core of an AMD EPYC shared with twenty other jobs, so
-CPU seconds only; 2026-11-22 and 23; each line run by itself, the tables made by `enlarge`):
+Result (adult's training half, torch 2.13.0, one core of an AMD EPYC shared with twenty other jobs,
+so CPU seconds only; 2026-11-22 and 23; each line run by itself, the tables made by `enlarge`):
 
     rows        verb     CPU s  peak MB
     100,000     train      103      619

@@ -83,9 +83,10 @@ def _lock(lock: Path, path: Path) -> int:
         handle = os.open(lock, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # the holder before us may have removed the file between our open and our lock
-            if lock.exists() and lock.stat().st_ino == os.fstat(handle).st_ino:
+            if lock.stat().st_ino == os.fstat(handle).st_ino:
                 return handle
+        except FileNotFoundError:
+            pass  # the holder before us removed the file between our open and our lock
         except BlockingIOError:
             os.close(handle)
             raise TargetBusy(
