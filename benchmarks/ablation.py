@@ -66,17 +66,16 @@ Record = dict[str, Any]
 #: What each cell changes in ``[train]``.
 CELLS: dict[str, dict[str, Any]] = {
     "default": {},
-    "no-critic": {"critic_steps": 0},
-    **{name: {"preset": name} for name in PRESETS if name != "wgan-gp"},
-    "gp-10": {"gradient_penalty": 10.0},
-    "n-critic-5": {"n_critic": 5},
+    **{name: {"preset": name} for name in PRESETS},
+    "gp-10": {"preset": "wgan-gp", "gradient_penalty": 10.0},
+    "n-critic-5": {"preset": "wgan-gp", "n_critic": 5},
     "critic-x3": {"critic_steps": 1_200},
-    "pac-8": {"pac": 8},
+    "pac-8": {"preset": "wgan-gp", "pac": 8},
     "minibatch": {"preset": "hinge-sn", "minibatch_discrimination": 16},
-    "layer-norm": {"critic_norm": "layer"},
+    "layer-norm": {"preset": "wgan-gp", "critic_norm": "layer"},
     "batch-norm": {"preset": "ns-gan", "critic_norm": "batch"},
     "clip-grad": {"clip_grad": 1.0},
-    "unroll-3": {"unroll": 3},
+    "unroll-3": {"preset": "wgan-gp", "unroll": 3},
     "rows-.01": {"row_adversary": 0.01},
     "rows-.1": {"row_adversary": 0.1},
     "rows-ns-.1": {"row_adversary": 0.1, "preset": "ns-gan"},
@@ -108,11 +107,15 @@ LEVELS = 20
 
 
 def config_of(cell: str, steps: int | None) -> RunConfig:
-    """Return the configuration of a cell; `steps` of the skeleton, a fifth of it of the critic."""
-    fewer = {} if steps is None else {"steps": steps, "critic_steps": min(400, steps // 5)}
-    train = {**fewer, **CELLS[cell]}
-    if steps is not None and train["critic_steps"] > fewer["critic_steps"]:
-        train["critic_steps"] = 3 * fewer["critic_steps"]
+    """Return the configuration of a cell, with `steps` of the skeleton and a share of the critic's.
+
+    None stands for the steps of the whole table.
+    """
+    train = dict(CELLS[cell])
+    if steps is not None:
+        train["steps"] = steps
+        if "critic_steps" in train:
+            train["critic_steps"] = min(train["critic_steps"], 3 * (steps // 5))
     return RunConfig.build({"train": train})
 
 

@@ -74,8 +74,10 @@ class EncodeConfig(_Section):
 class TrainConfig(_Section):
     """The generator, the critic and how they are stepped. None means: from rows and columns."""
 
-    preset: Literal["wgan-gp", "wgan-gp-one-sided", "wgan-clip", "gan", "ns-gan", "hinge-sn"] = (
-        "wgan-gp"
+    preset: (
+        Literal["wgan-gp", "wgan-gp-one-sided", "wgan-clip", "gan", "ns-gan", "hinge-sn"] | None
+    ) = Field(
+        None, description="the adversarial part; None: wgan-gp where critic_steps asks for it"
     )
     loss: Literal["minimax", "non-saturating", "wasserstein", "hinge"] | None = Field(
         None, description="the critic's objective; None: the preset's"
@@ -86,7 +88,10 @@ class TrainConfig(_Section):
     ) = Field(None, description="the constraint on the critic; None: the preset's")
     steps: int | None = Field(None, ge=1, le=10_000_000, description="skeleton steps")
     critic_steps: int | None = Field(
-        None, ge=0, le=10_000_000, description="steps of the adversarial part"
+        None,
+        ge=0,
+        le=10_000_000,
+        description="steps of the adversarial part; None: from rows with a preset, 0 without",
     )
     batch_size: int | None = Field(None, ge=2, le=65_536)
     width: int | None = Field(None, ge=8, le=4_096)
@@ -142,8 +147,15 @@ class TrainConfig(_Section):
     @property
     def adversary(self) -> tuple[str, str]:
         """Return the names of loss and regularizer: the preset's, unless overridden."""
-        preset = PRESETS[self.preset]
+        preset = PRESETS[self.preset or "wgan-gp"]
         return self.loss or preset["loss"], self.regularizer or preset["regularizer"]
+
+    @property
+    def has_critic(self) -> bool:
+        """Whether a critic of the offsets is asked for: by its name or by its number of steps."""
+        if self.critic_steps is not None:
+            return self.critic_steps > 0
+        return any(name is not None for name in (self.preset, self.loss, self.regularizer))
 
     @model_validator(mode="after")
     def _refuse_what_is_unsound(self) -> TrainConfig:
@@ -161,7 +173,10 @@ def _unsound(train: TrainConfig) -> list[str]:
     penalised = regularizer in ("gradient-penalty", "one-sided-penalty")
     spectral = regularizer == "spectral-norm"
     batch = train.batch_size
+    idle = [] if train.has_critic or train.row_adversary else _critic_settings(train)
     rules = {
+        f"{', '.join(idle)} would do nothing, because no critic is trained by default; add "
+        'preset = "wgan-gp", or another': bool(idle),
         "the wasserstein loss needs a Lipschitz critic: without a regularizer it is unbounded": (
             loss == "wasserstein" and regularizer == "none"
         ),
@@ -186,6 +201,20 @@ def _unsound(train: TrainConfig) -> list[str]:
         ),
     }
     return [reason for reason, broken in rules.items() if broken]
+
+
+def _critic_settings(train: TrainConfig) -> list[str]:
+    """Return the names of the settings that differ from their defaults and concern a critic."""
+    names = (
+        "n_critic",
+        "gradient_penalty",
+        "weight_clip",
+        "pac",
+        "minibatch_discrimination",
+        "critic_norm",
+        "unroll",
+    )
+    return [n for n in names if getattr(train, n) != TrainConfig.model_fields[n].default]
 
 
 class SampleConfig(_Section):

@@ -131,7 +131,7 @@ def plan(
     # A warm start has a better one: the weights that it starts from.
     few = n_rows < DECAYING_ROWS and start is None
     decay = min(MAX_DECAY, 2 * DECAY * DECAYING_ROWS / max(1, n_rows)) if few else DECAY
-    default_critic = min(steps // 5, 400) if len(layout.offset_parents) else 0
+    default_critic = min(steps // 5, 400) if config.has_critic else 0
     critic = default_critic if config.critic_steps is None else config.critic_steps
     return Plan(
         steps=steps,

@@ -28,10 +28,10 @@ TINY: dict[str, Any] = {
     "batch_size": 32,
 }
 SWITCHES: list[dict[str, Any]] = [
-    {"pac": 8},
-    {"critic_norm": "layer"},
+    {"preset": "wgan-gp", "pac": 8},
+    {"preset": "wgan-gp", "critic_norm": "layer"},
     {"clip_grad": 0.1},
-    {"unroll": 2},
+    {"preset": "wgan-gp", "unroll": 2},
     {"preset": "ns-gan", "critic_norm": "batch"},
     {"preset": "ns-gan", "minibatch_discrimination": 4, "pac": 2},
     {"preset": "hinge-sn", "minibatch_discrimination": 4, "unroll": 1},
@@ -156,7 +156,7 @@ def test_the_largest_singular_value_stays_one(layout: Layout, batch: Batch) -> N
 
 
 def test_rows_of_a_pack_share_one_score(layout: Layout, batch: Batch) -> None:
-    critic = prepared(layout, TrainConfig(pac=4))
+    critic = prepared(layout, TrainConfig(critic_steps=1, pac=4))
     tokens, real, _, _ = batch
     condition = critic.given(tokens)
     scores = critic(critic.pack(real), condition)
@@ -289,16 +289,18 @@ UNSOUND: list[tuple[dict[str, Any], str]] = [
     ({"regularizer": "none"}, "Lipschitz"),
     ({"gradient_penalty": 0.0}, "greater than 0"),
     ({"preset": "wgan-clip", "gradient_penalty": 5.0}, "gradient_penalty has no meaning"),
-    ({"weight_clip": 0.1}, "weight_clip has no meaning"),
-    ({"critic_norm": "batch"}, "critic_norm = batch mixes rows"),
-    ({"minibatch_discrimination": 8}, "minibatch_discrimination mixes rows"),
+    ({"preset": "wgan-gp", "weight_clip": 0.1}, "weight_clip has no meaning"),
+    ({"critic_steps": 9, "critic_norm": "batch"}, "critic_norm = batch mixes rows"),
+    ({"preset": "wgan-gp", "minibatch_discrimination": 8}, "minibatch_discrimination mixes rows"),
     ({"preset": "hinge-sn", "critic_norm": "layer"}, "spectral-norm is lost"),
     (
         {"row_adversary": 1, "loss": "wasserstein", "regularizer": "spectral-norm"},
         "row_adversary draws tokens",
     ),
-    ({"pac": 8, "batch_size": 20}, "multiple of pac"),
-    ({"pac": 8, "batch_size": 8}, "multiple of pac"),
+    ({"preset": "gan", "pac": 8, "batch_size": 20}, "multiple of pac"),
+    ({"preset": "gan", "pac": 8, "batch_size": 8}, "multiple of pac"),
+    ({"pac": 8, "unroll": 2}, "pac, unroll would do nothing"),
+    ({"critic_steps": 0, "preset": "gan", "unroll": 2}, "unroll would do nothing"),
 ]
 
 
@@ -311,6 +313,7 @@ def test_what_is_unsound_is_refused(train: dict[str, Any], reason: str) -> None:
 
 def test_every_reason_is_listed() -> None:
     train = {"critic_norm": "batch", "minibatch_discrimination": 8, "pac": 8, "batch_size": 20}
+    train["preset"] = "wgan-gp"
     with pytest.raises(ConfigError) as caught:
         RunConfig.build({"rows": 0, "train": train | {"weight_clip": 0.1}})
     text = str(caught.value)
