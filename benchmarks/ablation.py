@@ -43,23 +43,19 @@ import json
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow.csv as pc
 import torch
-from judge import TARGETS, arguments, half_of, judge, parse, words
-from quality import read
+from judge import arguments, half_of, judge, parse, words
+from quality import made
 
 from synthgen.checks.fidelity import ks, tvd
 from synthgen.config import PRESETS, RunConfig
 from synthgen.errors import SynthgenError
-from synthgen.synthesizer import Synthesizer
-from synthgen.table import to_arrow
 
 Record = dict[str, Any]
 
@@ -121,26 +117,19 @@ def config_of(cell: str, steps: int | None) -> RunConfig:
 
 def measure(args: argparse.Namespace, cell: str, table: str, seed: int) -> Record:
     """Fit, sample as many rows, judge; return the line."""
-    real = read(half_of(args.data, table, "train"), TARGETS[table])
-    config = config_of(cell, args.steps)
-    start = time.process_time()
-    fitted = Synthesizer.fit(real, config=config, seed=seed, device="cpu")
-    fit_s, start = time.process_time() - start, time.process_time()
-    rows = fitted.sample(len(real), seed=seed + 1)
-    sample_s = time.process_time() - start
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"{table}.csv"
-        pc.write_csv(to_arrow(rows.data, rows.schema), path)
-        scores: Record = dict(judge(args, table, path, path.with_suffix(".json"), parts=PARTS))
-        shape = shape_error(*map(pd.read_csv, (half_of(args.data, table, "train"), path)))
+    half = half_of(args.data, table, "train")
+    with made(half, config_of(cell, args.steps), table, seed) as one:
+        json_path = one.path.with_suffix(".json")
+        scores: Record = dict(judge(args, table, one.path, json_path, parts=PARTS))
+        shape = shape_error(*map(pd.read_csv, (half, one.path)))
     tstr = scores["tstr"].get("auc", scores["tstr"].get("r2"))
     kept = ("pair_tv", "c2st_auc", "dcr_share", "exact_match_share", "exact_match_share_holdout")
     return {
         "shape": shape,
         "tstr": tstr,
         **{name: scores[name] for name in kept},
-        "fit_s": fit_s,
-        "sample_s": sample_s,
+        "fit_s": one.fit_s,
+        "sample_s": one.sample_s,
     }
 
 

@@ -16,6 +16,9 @@ import argparse
 import resource
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow.csv as pc
@@ -38,9 +41,19 @@ def read(path: Path, target: str) -> RealTable:
     return conform(source.batches(), infer(source).with_target(target))
 
 
-def measure(args: argparse.Namespace, config: RunConfig, table: str, seed: int) -> None:
-    """Fit, sample, judge; print one line."""
-    real = read(half_of(args.data, table, "train"), TARGETS[table])
+@dataclass(frozen=True)
+class Made:
+    """A synthetic CSV of as many rows as the training half, and the CPU seconds it took."""
+
+    path: Path
+    fit_s: float
+    sample_s: float
+
+
+@contextmanager
+def made(half: Path, config: RunConfig, table: str, seed: int) -> Iterator[Made]:
+    """Fit the training half, draw as many rows, write them to a file that does not stay."""
+    real = read(half, TARGETS[table])
     start = time.process_time()
     fitted = Synthesizer.fit(real, config=config, seed=seed, device="cpu")
     fit_s, start = time.process_time() - start, time.process_time()
@@ -49,7 +62,13 @@ def measure(args: argparse.Namespace, config: RunConfig, table: str, seed: int) 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{table}.csv"
         pc.write_csv(to_arrow(rows.data, rows.schema), path)
-        e = judge(args, table, path, path.with_suffix(".json"))
+        yield Made(path, fit_s, sample_s)
+
+
+def measure(args: argparse.Namespace, config: RunConfig, table: str, seed: int) -> None:
+    """Fit, sample, judge; print one line."""
+    with made(half_of(args.data, table, "train"), config, table, seed) as one:
+        e = judge(args, table, one.path, one.path.with_suffix(".json"))
     percent = " ".join(
         f"{100 * float(str(e[name])):6.2f}" for name in ("shape_error", "trend_error", "pair_tv")
     )
@@ -59,7 +78,7 @@ def measure(args: argparse.Namespace, config: RunConfig, table: str, seed: int) 
     print(
         f"{table:8} {seed:4} {percent} {tstr.get('auc', tstr.get('r2')):6.3f} {e['c2st_auc']:6.3f} "
         f"{e['dcr_share']:6.3f} {e['exact_match_share']:.4f}/{e['exact_match_share_holdout']:.4f} "
-        f"{fit_s:6.1f} {sample_s:6.2f} {memory:6}",
+        f"{one.fit_s:6.1f} {one.sample_s:6.2f} {memory:6}",
         flush=True,
     )
 
