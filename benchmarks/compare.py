@@ -8,9 +8,9 @@ Each generator is a process of its own on its own interpreter: `PEERS` names the
 below `--venvs` from the pinned ``peers/<environment>.txt``; synthgen runs on this interpreter. All
 of them are timed by BENCH's `common.run_peer`: CPU seconds without imports and without reading CSV,
 peak memory of the process. What lies in `--out` already is not run again, so an interrupted run
-goes on where it was; a peer that fails is a line that says so. ``--redo synthgen`` measures only
-synthgen anew, ``--report`` only writes the tables. Start it under ``taskset -c 0``: the seconds are
-those of one core.
+goes on where it was; a peer that fails is a line that says so. ``--peers synthgen --redo synthgen``
+measures synthgen alone anew, ``--report`` only writes the tables. One run at a time in a folder.
+Start it under ``taskset -c 0``: the seconds are those of one core.
 
 BENCH (see judge.py) is no part of this repository; without it, or without the halves in DIR, the
 run ends at once and says what is missing.
