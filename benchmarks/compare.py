@@ -15,7 +15,23 @@ Start it under ``taskset -c 0``: the seconds are those of one core.
 BENCH (see judge.py) is no part of this repository; without it, or without the halves in DIR, the
 run ends at once and says what is missing.
 
-The last results, with the machine, are in docs/model.md.
+Results, 2026-11-23, one busy core of an AMD EPYC, seed 0 (all columns, ratios, versions and what
+has not been run: docs/model.md); errors in %, times in CPU seconds:
+
+    table  generator        shape  trend pairtv   TSTR   C2ST    DCR  fit s  smp s   MiB
+    adult  synthgen          0.60    1.6    1.8  0.913  0.559  0.534   71.9   2.42   490
+    adult  tabularargn       1.30    4.2    3.1  0.907  0.649  0.519   88.2   0.75   740
+    adult  gaussian_copula   7.25   12.5   20.2  0.738  0.995  0.495    3.2   0.32   396
+    adult  smote             9.07   16.4   17.1  0.901  0.917  0.571    0.2   8.95  2253
+    adult  arf               4.27   38.5   10.3  0.903  0.946  0.585  104.9   7.22   518
+    bank   synthgen          0.39    0.9    1.3  0.915  0.573  0.514   81.0   3.94   500
+    bank   tabularargn       1.16    4.7    2.7  0.905  0.664  0.515   96.9   1.04   786
+    bank   gaussian_copula  12.01   10.3   26.3  0.734  1.000  0.493    5.2   0.54   408
+    bank   smote             6.30   10.6   11.7  0.909  0.861  0.558    0.2  22.33  2261
+    king   synthgen          0.87    2.0    3.4  0.864  0.681  0.515   78.7   3.60   512
+    king   tabularargn       3.11    7.6    7.3  0.836  0.885  0.522  143.0   1.25   751
+    king   gaussian_copula  14.72   13.7   34.1  0.569  1.000  0.500    3.2   0.35   395
+    king   smote             7.03    7.6   15.2  0.839  0.985  0.587    0.1   3.91   656
 """
 
 from __future__ import annotations
