@@ -43,7 +43,7 @@ types: $(STAMP)
 	$(BIN)/mypy
 
 # Quality of synthgen, then all peers of benchmarks/compare.py: about an hour and a half on one free core (CTGAN takes
-# most of it) and 5 GB for the environments below runs/. What compare.py has measured already is not run again.
+# most of it) and 7 GB for the environments below runs/. What compare.py has measured already is not run again.
 bench: $(STAMP)
 	@test -n '$(DATA)' || { echo 'make bench DATA=<folder of halves> [BENCH=<folder of the judge>]:' \
 	  'see benchmarks/judge.py' >&2; exit 2; }
