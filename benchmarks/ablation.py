@@ -17,8 +17,8 @@ question: models that are trained less, on less. A part that keeps rows from bei
 The table shows the mean over seeds, and after it the mean difference to "default" with the same
 seed, plus or minus its standard error; "all" are the differences over tables and seeds together.
 
-Results, 2026-11-22 and 23, one core of an AMD EPYC that others used as well (CPU seconds are up to a
-third too high); differences, plus or minus their standard errors.
+Results, 2026-11-22 and 23, one core of an AMD EPYC that others used as well (CPU seconds are up to
+a third too high); differences, plus or minus their standard errors.
 
 At full size, three seeds each of adult, bank and king, "wgan-gp" against the default (no critic):
 
