@@ -71,6 +71,31 @@ class EncodeConfig(_Section):
     )
 
 
+class DpConfig(_Section):
+    """Differential privacy: of one row, added or removed; see docs/privacy.md."""
+
+    epsilon: float = Field(gt=0, le=100, description="of bundle and samples together")
+    delta: float = Field(1e-6, gt=0, le=1e-4, description="well below one over the rows")
+    engine: Literal["auto", "tree", "network"] = Field(
+        "auto", description="noisy marginals on a tree, or clipped and noised training steps"
+    )
+    cap: float = Field(
+        10.0, gt=0, le=1_000, description="epsilon that all runs on one source may spend together"
+    )
+    steps: int = Field(1_000, ge=1, le=100_000, description="noised steps; engine network")
+    rate: float = Field(
+        1 / 64, gt=0, lt=1, description="probability that a row takes part in a step"
+    )
+    max_grad_norm: float = Field(1.0, gt=0, le=1_000, description="of one row's gradient")
+
+    @property
+    def chosen_engine(self) -> Literal["tree", "network"]:
+        """Return the engine: for `auto` what was better at this epsilon (benchmarks/dp.py)."""
+        if self.engine == "auto":
+            return "tree"
+        return self.engine
+
+
 class TrainConfig(_Section):
     """The generator, the critic and how they are stepped. None means: from rows and columns."""
 
@@ -140,6 +165,7 @@ class TrainConfig(_Section):
         2, ge=1, description="held-out scores clearly above the best before training is ended"
     )
     max_minutes: float | None = Field(None, gt=0, description="time budget of training")
+    dp: DpConfig | None = Field(None, description="differential privacy; left out: none")
     cuda_graphs: bool = Field(
         True, description="on a GPU, record a training step once and replay it"
     )

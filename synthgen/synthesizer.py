@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +22,10 @@ from safetensors.torch import load_file, save_file
 
 from synthgen import conditions as cond
 from synthgen.conditions import Condition
-from synthgen.config import RunConfig
+from synthgen.config import RunConfig, TrainConfig
+from synthgen.dp import release
+from synthgen.dp.noise import Noise
+from synthgen.dp.tree import Tree, TreeDrawer
 from synthgen.encode.adopt import adopt, correspondence
 from synthgen.encode.categorical import RARE, CategoricalEncoder
 from synthgen.encode.numeric import NumericEncoder
@@ -30,13 +33,14 @@ from synthgen.encode.relations import Lookup
 from synthgen.encode.table import TableEncoder, sample_rows
 from synthgen.errors import BundleError, ConfigError, DataError, SchemaError
 from synthgen.files import sha256
+from synthgen.gan import dp
 from synthgen.gan.nets import Form, Generator
 from synthgen.gan.sample import BLOCK, Drawer, Restriction
 from synthgen.gan.train import Log, fit
 from synthgen.gan.transplant import Start
 from synthgen.gan.world import ALONE, World, joined
 from synthgen.replace import regenerate
-from synthgen.rng import stream
+from synthgen.rng import derive, stream
 from synthgen.schema import Column, TableSchema
 from synthgen.table import PackedTable, RealTable, SyntheticTable, canonical_dtype
 
@@ -85,7 +89,8 @@ class Synthesizer:
     ----------
     schema : TableSchema
     encoder : TableEncoder
-    generator : Generator
+    generator : Generator or Tree
+        A tree of noisy counts only from differentially private training.
     config : RunConfig
         What it was fitted with.
     facts : dict
@@ -94,7 +99,7 @@ class Synthesizer:
 
     schema: TableSchema
     encoder: TableEncoder
-    generator: Generator
+    generator: Generator | Tree
     config: RunConfig
     facts: dict[str, Any] = field(default_factory=dict)
 
@@ -179,6 +184,53 @@ class Synthesizer:
         facts |= {"rows": len(table), "seed": seed, "device": place.type, "version": __version__}
         return cls(table.schema, encoder, generator, config, facts)
 
+    @classmethod
+    def fit_privately(
+        cls,
+        table: RealTable | PackedTable,
+        *,
+        config: RunConfig,
+        seed: int,
+        charge: Callable[[release.Plan], None],
+        log: Log = lambda record: None,
+    ) -> Synthesizer:
+        """Fit with the differential privacy that ``config.train.dp`` asks for, on the CPU.
+
+        Parameters
+        ----------
+        table : RealTable or PackedTable
+            All of its rows are used: nothing is tuned or stopped by held-out rows.
+        seed : int
+            Of initial weights and masks. The noise has none, so that equal seeds differ.
+        charge : callable
+            Is told what will be read before any row is; it writes the ledger, or raises.
+
+        Raises
+        ------
+        ConfigError
+            If the schema leaves values undeclared (all listed), or `charge` refuses.
+        """
+        from synthgen import __version__
+
+        asked = config.train.dp
+        if asked is None:
+            raise ConfigError("give train.dp.epsilon to train with differential privacy")
+        plan = release.plan(table.schema, asked)
+        charge(plan)
+        noise = Noise()
+        released = release.measure(table, table.schema, plan, noise)
+        generator: Generator | Tree = released.tree
+        if plan.engine == "network":
+            generator = _train_privately(released, plan, config.train, seed, noise, log)
+        facts = {
+            "rows": released.n_rows,
+            "seed": seed,
+            "device": "cpu",
+            "version": __version__,
+            "dp": plan.facts,
+        }
+        return cls(table.schema, released.encoder, generator, config, facts)
+
     @property
     def ancestors(self) -> list[str]:
         """Fingerprints of this synthesizer and of those that its training started from."""
@@ -187,7 +239,27 @@ class Synthesizer:
     @property
     def device(self) -> torch.device:
         """Where the generator is."""
+        if isinstance(self.generator, Tree):
+            return torch.device("cpu")
         return next(self.generator.parameters()).device
+
+    def _state(self) -> dict[str, torch.Tensor]:
+        """Return all that the generator has learnt, on the CPU."""
+        if isinstance(self.generator, Tree):
+            return {k: torch.from_numpy(v) for k, v in self.generator.state().items()}
+        return {k: v.detach().cpu().contiguous() for k, v in self.generator.state_dict().items()}
+
+    def _drawer(self, seed: int, restriction: Restriction) -> Drawer | TreeDrawer:
+        layout = self.encoder.layout
+        if isinstance(self.generator, Tree):
+            return TreeDrawer(self.generator, layout, seed, restriction.weights, BLOCK)
+        return Drawer(
+            self.generator,
+            layout,
+            seed=seed,
+            restriction=restriction,
+            steps=self.config.sample.sampling_steps,
+        )
 
     def sample(self, n: int, *, seed: int, where: Sequence[str] = ()) -> SyntheticTable:
         """Draw `n` rows.
@@ -219,13 +291,7 @@ class Synthesizer:
         for name in {c.column for c in conditions}:
             asked = [c for c in conditions if c.column == name]
             cond.common_bounds(asked, self.schema.column(name))
-        drawer = Drawer(
-            self.generator,
-            self.encoder.layout,
-            seed=seed,
-            restriction=self._restriction(conditions),
-            steps=self.config.sample.sampling_steps,
-        )
+        drawer = self._drawer(seed, self._restriction(conditions))
         habits = [stream(seed, "decode", i) for i in range(len(self.encoder.parts))]
         done = tried = 0
         while done < n:
@@ -312,9 +378,9 @@ class Synthesizer:
         digest = hashlib.sha256(self.schema.fingerprint.encode())
         digest.update(self.encoder.to_json().encode())
         digest.update(str(self.config.sample.sampling_steps).encode())
-        for name, tensor in sorted(self.generator.state_dict().items()):
+        for name, tensor in sorted(self._state().items()):
             digest.update(name.encode())
-            digest.update(tensor.detach().cpu().numpy().tobytes())
+            digest.update(tensor.numpy().tobytes())
         return digest.hexdigest()
 
     def save(self, folder: Path) -> None:
@@ -328,16 +394,11 @@ class Synthesizer:
         public = self.config.model_copy(update=private)
         (folder / "config.toml").write_text(public.to_toml(), encoding="utf-8")
         self.encoder.save(folder / "encoder.json")
-        state = {k: v.detach().cpu().contiguous() for k, v in self.generator.state_dict().items()}
-        save_file(state, folder / "generator.safetensors")
+        save_file(self._state(), folder / "generator.safetensors")
         index = {
             "format": BUNDLE_FORMAT,
             "facts": self.facts,
-            "network": {
-                "width": self.generator.skeleton.width,
-                "depth": self.generator.skeleton.depth,
-                "detail": self.generator.detail is not None,
-            },
+            "network": _shape(self.generator),
             "files": {name: sha256(folder / name) for name in BUNDLE_FILES},
         }
         (folder / "bundle.json").write_text(json.dumps(index, indent=1), encoding="utf-8")
@@ -358,19 +419,10 @@ class Synthesizer:
             schema = TableSchema.load(folder / "schema.toml")
             config = RunConfig.load(folder / "config.toml")
             encoder = TableEncoder.load(folder / "encoder.json", schema)
-            network = index["network"]
-            generator = Generator(
-                encoder.layout,
-                width=int(network["width"]),
-                depth=int(network["depth"]),
-                latent=config.train.latent,
-                detail=bool(network["detail"]),
-                form=Form.of(config.train),
-            )
             state = load_file(folder / "generator.safetensors")
             if not all(bool(torch.isfinite(t).all()) for t in state.values()):
                 raise BundleError(f"bundle {folder}: weights are not finite")
-            generator.load_state_dict(state)
+            generator = _restored(index["network"], state, encoder, config.train)
             facts = {**index["facts"], "rows": int(index["facts"]["rows"])}
         except (SchemaError, ConfigError) as error:
             raise BundleError(f"bundle {folder}: {error}") from None
@@ -384,8 +436,93 @@ class Synthesizer:
             ValueError,
         ) as error:
             raise BundleError(f"bundle {folder} is damaged ({type(error).__name__})") from None
-        generator.to(pick_device(device)).eval()
+        place = pick_device(device)
+        if isinstance(generator, Generator):
+            generator.to(place).eval()
         return cls(schema, encoder, generator, config, facts)
+
+
+def _shape(generator: Generator | Tree) -> dict[str, Any]:
+    """Return what a bundle needs to know beside the weights."""
+    if isinstance(generator, Tree):
+        return {"tree": True}
+    skeleton = generator.skeleton
+    detail = generator.detail is not None
+    return {"width": skeleton.width, "depth": skeleton.depth, "detail": detail}
+
+
+def _restored(
+    network: dict[str, Any],
+    state: dict[str, torch.Tensor],
+    encoder: TableEncoder,
+    config: TrainConfig,
+) -> Generator | Tree:
+    if network.get("tree"):
+        return Tree.from_state({k: v.numpy() for k, v in state.items()}, encoder.layout)
+    generator = Generator(
+        encoder.layout,
+        width=int(network["width"]),
+        depth=int(network["depth"]),
+        latent=config.latent,
+        detail=bool(network["detail"]),
+        form=Form.of(config),
+    )
+    generator.load_state_dict(state)
+    return generator
+
+
+#: Sizes and free steps of the network with differential privacy: noise grows with every weight.
+DP_WIDTH, DP_DEPTH, DP_PRETRAINING = 64, 2, 600
+#: Rows drawn, and times, to bring one-way counts of the network to the released ones.
+DP_CALIBRATION = (16, 4)
+
+
+def _train_privately(
+    released: release.Released,
+    plan: release.Plan,
+    config: TrainConfig,
+    seed: int,
+    noise: Noise,
+    log: Log,
+) -> Generator:
+    """Return the any-subset generator: fitted to the tree, then noised steps, then calibrated."""
+    assert config.dp is not None
+    layout, tree = released.encoder.layout, released.tree
+    masks = torch.Generator().manual_seed(derive(seed, "dp", "masks"))
+    rows = stream(seed, "dp", "tree")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive(seed, "torch"))
+        generator = Generator(
+            layout,
+            width=config.width or DP_WIDTH,
+            depth=config.depth or DP_DEPTH,
+            latent=config.latent,
+            detail=False,
+            form=Form("mlp", config.harmonics),
+        )
+    skeleton = generator.skeleton
+    dp.pretrain(skeleton, lambda n: torch.from_numpy(tree.sample(n, rows)), DP_PRETRAINING, masks)
+    noised = plan.mechanisms["steps"]
+    steps = dp.Steps(
+        n_steps=noised.count,
+        rate=noised.rate,
+        noise_multiplier=noised.noise,
+        max_grad_norm=config.dp.max_grad_norm,
+        expected_batch=max(1.0, noised.rate * released.n_rows),
+        learning_rate=config.learning_rate,
+    )
+    tokens = torch.from_numpy(released.encoded.tokens).long()
+    generator.skeleton = dp.train_privately(skeleton, tokens, steps, noise, log)
+    generator.eval()
+    blocks, rounds = DP_CALIBRATION
+    marginals = [np.asarray(p.encoder.prior) for p in released.encoder.parts]
+
+    def sample() -> torch.Tensor:
+        drawer = Drawer(generator, layout, seed=int(rows.integers(2**31)), restriction=Restriction())
+        return torch.from_numpy(drawer.draw(range(blocks)).tokens).long()
+
+    dp.calibrate(generator.skeleton, sample, marginals, rounds)
+    return generator
 
 
 def _read_index(folder: Path) -> dict[str, Any]:

@@ -318,11 +318,12 @@ def _canonical(values: pd.Series, column: Column) -> pd.Series:
         return values
     bounds: list[Any] = [column.minimum, column.maximum]
     if column.kind == "datetime":
-        bounds = [None if b is None else _bound(str(b), column) for b in bounds]
+        bounds = [None if b is None else declared_bound(str(b), column) for b in bounds]
     return values.clip(*bounds)
 
 
-def _bound(text: str, column: Column) -> pd.Timestamp:
+def declared_bound(text: str, column: Column) -> pd.Timestamp:
+    """Return a bound of the schema as a point in time, in the column's zone."""
     stamp = pd.Timestamp(text)
     if column.timezone is None:
         return stamp

@@ -1,0 +1,238 @@
+"""What is public of a table, and cells of its numbers cut by noisy counts.
+
+Categories and bounds come from the declared schema alone: a value seen once reveals its owner. Only
+where the cells of a wide number lie is read from the rows, by histograms that are charged.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from synthgen.encode import datetime as dt
+from synthgen.encode.categorical import CategoricalEncoder
+from synthgen.encode.column import ColumnEncoder
+from synthgen.encode.numeric import NumericEncoder
+from synthgen.encode.table import Part, declared_bound
+from synthgen.errors import ConfigError
+from synthgen.schema import Column, TableSchema
+
+Floats = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.int64]
+#: Exact integer counts -> noisy ones.
+Measure = Callable[[Counts], Counts]
+
+#: A number with no more values has a cell for each of them, at no cost.
+FEW_VALUES = 16
+#: Children of an interval in one round of cutting.
+BRANCHES = 16
+#: Positions that a number without a unit is cut into at most.
+FINEST = 2**20
+#: A count that exceeds so many standard deviations of its noise is no noise.
+CLEAR = 4.0
+
+
+def check_public(schema: TableSchema) -> None:
+    """Raise ConfigError listing every column whose values are not public by declaration."""
+    problems = [f"  - column '{c.name}': {w}" for c in schema.modelled for w in _lacks(c)]
+    if schema.entity is not None:
+        problems.append(
+            f"  - column '{schema.entity.name}': role 'entity' says that one person may hold many "
+            "rows, and what is protected is one row; give one row a person and drop the role"
+        )
+    if problems:
+        raise ConfigError(
+            "\n".join(
+                [
+                    "differential privacy needs a schema that says from public knowledge what "
+                    "values there may be (from a code book, not from the data):",
+                    *problems,
+                ]
+            )
+        )
+
+
+def _lacks(c: Column) -> list[str]:
+    lacks = []
+    if c.kind == "categorical" and c.categories is None:
+        lacks.append("declare its categories")
+    if c.kind in ("numeric", "datetime") and (c.minimum is None or c.maximum is None):
+        lacks.append("declare minimum and maximum")
+    if c.source == "data":
+        lacks.append("its bounds or categories were read from the data; review and declare them")
+    return lacks
+
+
+@dataclass(frozen=True)
+class Domain:
+    """The public values of one part of the token row.
+
+    Attributes
+    ----------
+    column, view : str
+    nullable : bool
+    levels : tuple of str or None
+        Of a category; None for numbers.
+    low : float
+    unit : float
+        Step between positions of a number.
+    size : int
+        Number of positions: values are ``low + unit * {0 .. size - 1}``.
+    whole : bool
+        Whether values are whole multiples of `unit`; else a position is an interval.
+    """
+
+    column: str
+    view: str
+    nullable: bool
+    levels: tuple[str, ...] | None = None
+    low: float = 0.0
+    unit: float = 1.0
+    size: int = 0
+    whole: bool = True
+
+    @property
+    def rounds(self) -> int:
+        """Histograms that cutting this number costs; 0 for what is public as it is."""
+        if self.levels is not None or self.size <= FEW_VALUES:
+            return 0
+        return math.ceil(math.log(self.size, BRANCHES) - 1e-9)
+
+
+def domains(schema: TableSchema) -> list[Domain]:
+    """Return the domain of every part, in column order; reads the schema only."""
+    check_public(schema)
+    return [d for c in schema.modelled for d in _domains(c)]
+
+
+def _domains(c: Column) -> list[Domain]:
+    if c.kind == "boolean":
+        return [Domain(c.name, "value", c.nullable, ("False", "True"))]
+    if c.kind == "categorical":
+        assert c.categories is not None
+        return [Domain(c.name, "value", c.nullable, tuple(sorted(c.categories)))]
+    if c.kind == "numeric":
+        assert isinstance(c.minimum, int | float)
+        assert isinstance(c.maximum, int | float)
+        low, width = float(c.minimum), float(c.maximum) - float(c.minimum)
+        if c.decimals is None:
+            unit = width / FINEST or 1.0
+            return [Domain(c.name, "value", c.nullable, None, low, unit, FINEST, whole=False)]
+        unit = 10.0**-c.decimals
+        return [Domain(c.name, "value", c.nullable, None, low, unit, round(width / unit) + 1)]
+    ends = pd.Series([declared_bound(str(b), c) for b in (c.minimum, c.maximum)])
+    first, last = dt.to_days(dt.to_microseconds(ends))
+    days = Domain(c.name, "days", c.nullable, None, float(first), 1.0, int(last - first) + 1)
+    if c.resolution == "day":
+        return [days]
+    ticks = 86_400_000_000 // dt.MICROSECONDS[c.resolution]
+    return [days, Domain(c.name, "clock", c.nullable, None, 0.0, 1.0, ticks)]
+
+
+def part(domain: Domain, cells: Sequence[tuple[int, int]]) -> Part:
+    """Return the encoder of `domain`; `cells` are the intervals [a, b) of a number's positions.
+
+    All counts are zero: they are for the noisy marginals to fill in.
+    """
+    encoder: ColumnEncoder
+    if domain.levels is not None:
+        encoder = CategoricalEncoder(domain.levels, np.zeros(len(domain.levels) + 2))
+    else:
+        a, b = np.array(cells, np.float64).T
+        encoder = NumericEncoder(
+            lower=domain.low + a * domain.unit,
+            upper=domain.low + (b - domain.whole) * domain.unit,
+            level=np.arange(1, len(a) + 1),
+            fine=np.zeros(len(a), np.int64),
+            counts=np.zeros(len(a) + 1),
+            unit=domain.unit if domain.whole else None,
+            habits=np.ones((len(a) + 1, 1)),
+            steps=(1,),
+        )
+    return Part(domain.column, domain.view, encoder)
+
+
+def possible(domain: Domain, n_tokens: int) -> npt.NDArray[np.bool_]:
+    """Return which tokens of a part may occur at all, (L,): public, so zeros there are exact."""
+    out = np.ones(n_tokens, bool)
+    out[0] = domain.nullable
+    if domain.levels is not None:
+        out[-1] = False  # the rare bucket: every level is declared
+    return out
+
+
+def cut(
+    values: Floats, domain: Domain, measure: Measure, std: float, *, mass: float
+) -> list[tuple[int, int]]:
+    """Cut the positions of a wide number into cells of about `mass` rows, by noisy counts alone.
+
+    Each of ``domain.rounds`` rounds counts the rows in every child of the intervals that still have
+    many: a row changes one count of a round by one. All rounds are measured, whatever is found.
+
+    Parameters
+    ----------
+    values : (N,) float64
+        NaN for missing.
+    measure : callable
+        Adds noise of standard deviation `std` to counts.
+
+    Returns
+    -------
+    list of (a, b)
+        Intervals [a, b) that tile 0 .. size - 1; single positions with many rows stand alone.
+    """
+    if domain.rounds == 0:
+        return [(a, a + 1) for a in range(domain.size)]
+    known = values[~np.isnan(values)]
+    place = np.floor((known - domain.low) / domain.unit + 0.5 * domain.whole)
+    place = np.sort(place.clip(0, domain.size - 1).astype(np.int64))
+    many = max(CLEAR * std, mass)
+    leaves: list[tuple[int, int, int]] = []
+    active = [(0, domain.size)]
+    for _ in range(domain.rounds):
+        children = [child for interval in active for child in _children(*interval)]
+        edges = np.array(children, np.int64).reshape(-1, 2)
+        exact = np.diff(np.searchsorted(place, edges), axis=1)[:, 0]
+        noisy = measure(exact).tolist()
+        active = []
+        for (a, b), count in zip(children, noisy, strict=True):
+            if b - a > 1 and count > many:
+                active.append((a, b))
+            else:
+                leaves.append((a, b, count))
+    leaves += [(a, b, round(many)) for a, b in active]  # none: the last round reaches single ones
+    return _joined(sorted(leaves), alone=max(CLEAR * std, mass / 2), mass=mass)
+
+
+def _children(a: int, b: int) -> list[tuple[int, int]]:
+    """Return up to `BRANCHES` equal parts of [a, b)."""
+    marks = range(a, b, -(-(b - a) // BRANCHES))
+    return [(m, min(m + marks.step, b)) for m in marks]
+
+
+def _joined(
+    leaves: Sequence[tuple[int, int, int]], *, alone: float, mass: float
+) -> list[tuple[int, int]]:
+    """Join neighbouring leaves until they have `mass` rows; full single positions stay alone."""
+    cells: list[tuple[int, int]] = []
+    start, total = leaves[0][0], 0
+    for a, b, count in leaves:
+        if b - a == 1 and count > alone:
+            if start < a:
+                cells.append((start, a))
+            cells.append((a, b))
+            start, total = b, 0
+            continue
+        total += count
+        if total >= mass:
+            cells.append((start, b))
+            start, total = b, 0
+    end = leaves[-1][1]
+    if start < end:
+        cells.append((start, end))
+    return cells

@@ -1,0 +1,148 @@
+"""What was spent on each source, written down before it is spent.
+
+One JSON object a line in the user's state folder, mode 0600. A source is known by keyed digests of
+its place and of its bytes, so that the ledger names no file, and a copy under another name is the
+same source. A crash after the entry leaves the budget spent: that is the safe side.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import os
+import secrets
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from synthgen.dp.accountant import Mechanism, epsilon
+from synthgen.errors import ConfigError
+from synthgen.files import reserve, sha256, sync
+
+
+def default_folder() -> Path:
+    """Return the user's state folder of synthgen (XDG base directories)."""
+    base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(base) / "synthgen"
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The record of all spending.
+
+    Attributes
+    ----------
+    folder : Path
+        Holds ``ledger.jsonl`` and the key of the digests, ``ledger.key``.
+    """
+
+    folder: Path
+
+    def source(self, path: Path) -> tuple[str, str]:
+        """Return the keyed digests of a file's (or folder's) place and bytes."""
+        key = self._key()
+        files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+        content = "".join(sha256(p) for p in files)
+        texts = (str(path.resolve()), content)
+        return _digest(key, texts[0]), _digest(key, texts[1])
+
+    def spend(
+        self,
+        source: Sequence[str],
+        mechanisms: Sequence[Mechanism],
+        *,
+        delta: float,
+        cap: float,
+        run: str,
+    ) -> float:
+        """Write down that `mechanisms` are about to read `source`; return the total epsilon.
+
+        The total is that of all entries of the source, composed, at the largest delta among them.
+        The entry is on the disk when this returns.
+
+        Raises
+        ------
+        ConfigError
+            If the total would exceed `cap`; then nothing is written.
+        """
+        self._key()
+        with reserve(self.folder / "ledger"):
+            total = self.spent(source, extra=mechanisms, delta=delta)
+            if total > cap:
+                before = self.spent(source)
+                raise ConfigError(
+                    f"privacy budget: epsilon {before:.2f} of at most {cap:g} is spent on this "
+                    f"source, and with this run it would be {total:.2f}; sample from an earlier "
+                    "bundle, which costs nothing, or raise train.dp.cap"
+                )
+            entry = {
+                "time": datetime.now(UTC).isoformat(timespec="seconds"),
+                "run": run,
+                "source": list(source),
+                "delta": delta,
+                "total": total,
+                "mechanisms": [asdict(m) for m in mechanisms],
+            }
+            path = self.folder / "ledger.jsonl"
+            handle = os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(json.dumps(entry) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            sync(self.folder)
+        return total
+
+    def spent(
+        self, source: Sequence[str], *, extra: Sequence[Mechanism] = (), delta: float = 0.0
+    ) -> float:
+        """Return the epsilon of all entries about `source`, by place or by bytes, and of `extra`.
+
+        Raises
+        ------
+        ConfigError
+            If the ledger is damaged: an unreadable entry may have been spending.
+        """
+        entries = [e for e in self._entries() if set(e["source"]) & set(source)]
+        mechanisms = [Mechanism(**m) for e in entries for m in e["mechanisms"]] + list(extra)
+        delta = max([delta, *(float(e["delta"]) for e in entries)])
+        return epsilon(_merged(mechanisms), delta)
+
+    def _entries(self) -> list[dict[str, Any]]:
+        path = self.folder / "ledger.jsonl"
+        if not path.exists():
+            return []
+        try:
+            return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        except ValueError:
+            raise ConfigError(
+                f"the privacy ledger {path} is damaged, so what was spent is not known; "
+                "restore it from a backup"
+            ) from None
+
+    def _key(self) -> bytes:
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = self.folder / "ledger.key"
+        try:
+            handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+        except FileExistsError:
+            return path.read_bytes()
+        with os.fdopen(handle, "wb") as file:
+            file.write(secrets.token_bytes(32))
+        sync(self.folder)
+        return path.read_bytes()
+
+
+def _digest(key: bytes, text: str) -> str:
+    return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
+
+
+def _merged(mechanisms: Sequence[Mechanism]) -> list[Mechanism]:
+    """Return equal mechanisms as one with their count: composing them is then one step."""
+    counts: dict[tuple[Any, ...], int] = {}
+    for m in mechanisms:
+        kind = (m.kind, m.noise, m.rate)
+        counts[kind] = counts.get(kind, 0) + m.count
+    return [Mechanism("", kind, noise, n, rate) for (kind, noise, rate), n in counts.items()]
