@@ -48,6 +48,11 @@ WarmStart = Annotated[
     Path | None,
     typer.Option("--warm-start", help="Bundle of a related table to go on from (tells of it too)."),
 ]
+Epsilon = Annotated[
+    float | None,
+    typer.Option("--epsilon", help="Train with differential privacy (needs a declared schema)."),
+]
+Delta = Annotated[float | None, typer.Option("--delta", help="With --epsilon; default 1e-6.")]
 RunDir = Annotated[
     Path | None, typer.Option("--run-dir", help="Run folder; left out: runs/<time>-<random>.")
 ]
@@ -163,6 +168,8 @@ def run(
     run_dir: RunDir = None,
     device: Device = None,
     warm_start: WarmStart = None,
+    epsilon: Epsilon = None,
+    delta: Delta = None,
     flow: Annotated[bool, typer.Option("--flow", help="As a Prefect flow run.")] = False,
     overwrite: Overwrite = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Read, plan, write nothing.")] = False,
@@ -182,6 +189,8 @@ def run(
         seed=seed,
         device=device,
         warm_start=None if warm_start is None else str(warm_start),
+        epsilon=epsilon,
+        delta=delta,
         overwrite=overwrite or None,
     )
     if dry_run:
@@ -273,6 +282,8 @@ def train(
     seed: Seed = None,
     device: Device = None,
     warm_start: WarmStart = None,
+    epsilon: Epsilon = None,
+    delta: Delta = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Learn from a table and keep only the synthesizer's bundle (itself sensitive).
@@ -292,6 +303,8 @@ def train(
         seed=seed,
         device=device,
         warm_start=None if warm_start is None else str(warm_start),
+        epsilon=epsilon,
+        delta=delta,
         overwrite=overwrite or None,
     )
     with _progress() as listener:
@@ -401,11 +414,21 @@ def _say(text: str) -> None:
     typer.echo(text, err=True)
 
 
-def _settings(config: Path | None, **options: Any) -> RunConfig:
+def _settings(
+    config: Path | None,
+    *,
+    epsilon: float | None = None,
+    delta: float | None = None,
+    **options: Any,
+) -> RunConfig:
     """Return the file's settings with the options given on the command line on top."""
     from synthgen.config import RunConfig
 
     base = {} if config is None else RunConfig.load(config).model_dump(exclude_unset=True)
+    private = {k: v for k, v in {"epsilon": epsilon, "delta": delta}.items() if v is not None}
+    if private:
+        train = base.get("train", {})
+        base["train"] = {**train, "dp": {**(train.get("dp") or {}), **private}}
     settings = RunConfig.build({**base, **{k: v for k, v in options.items() if v is not None}})
     if not settings.data:
         raise ConfigError("no input: give --data, or 'data' in the configuration")

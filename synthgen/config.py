@@ -83,17 +83,25 @@ class DpConfig(_Section):
         10.0, gt=0, le=1_000, description="epsilon that all runs on one source may spend together"
     )
     steps: int = Field(1_000, ge=1, le=100_000, description="noised steps; engine network")
-    rate: float = Field(
-        1 / 64, gt=0, lt=1, description="probability that a row takes part in a step"
+    rate: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="chance of a row to take part in a step; None: by epsilon",
     )
     max_grad_norm: float = Field(1.0, gt=0, le=1_000, description="of one row's gradient")
 
     @property
     def chosen_engine(self) -> Literal["tree", "network"]:
         """Return the engine: for `auto` what was better at this epsilon (benchmarks/dp.py)."""
-        if self.engine == "auto":
-            return "tree"
-        return self.engine
+        return "network" if self.engine == "auto" else self.engine
+
+    @property
+    def chosen_rate(self) -> float:
+        """Return the rate: larger batches pay where there is budget for them."""
+        if self.rate is not None:
+            return self.rate
+        return 1 / 64 if self.epsilon < 2 else 1 / 32 if self.epsilon < 6 else 1 / 16
 
 
 class TrainConfig(_Section):

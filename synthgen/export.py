@@ -106,6 +106,7 @@ def export(
     manifest: Mapping[str, Any],
     overwrite: bool = False,
     privacy: str = PRIVACY_STATEMENT,
+    measured: bool = True,
 ) -> Manifest:
     """Write `table` to `target` if `decision` was made for it and passed.
 
@@ -123,6 +124,9 @@ def export(
         Whether an existing target is replaced.
     privacy : str
         What the manifest says is promised.
+    measured : bool
+        Whether the manifest repeats what the gate measured on real rows; with differential privacy
+        it must not, and names the rules only.
 
     Raises
     ------
@@ -141,7 +145,7 @@ def export(
         raise GateRefused("the decision was made for another table; judge this one first")
     path = check_target(target, overwrite=overwrite)
     try:
-        return _write(table, decision, path, manifest, privacy)
+        return _write(table, decision, path, manifest, privacy, measured=measured)
     except OSError as error:
         raise SynthgenError(
             f"cannot write {path}: {error.strerror}; nothing was exported"
@@ -154,6 +158,8 @@ def _write(
     path: Path,
     facts: Mapping[str, Any],
     privacy: str,
+    *,
+    measured: bool,
 ) -> Manifest:
     with staged(path) as temporary:
         schema, escaped = _WRITERS[path.suffix.lower()](temporary, table)
@@ -174,7 +180,7 @@ def _write(
         },
         synthesizer=table.synthesizer,
         seed=table.seed,
-        decision=json.loads(decision.to_json()),
+        decision=json.loads(decision.to_json()) if measured else _unmeasured(decision),
         escaped=escaped,
         facts=dict(facts),
         privacy=privacy,
@@ -183,6 +189,12 @@ def _write(
     with staged(manifest_path(path)) as temporary:
         temporary.write_text(written.to_json(), encoding="utf-8")
     return written
+
+
+def _unmeasured(decision: Decision) -> dict[str, Any]:
+    """Return what a decision says without any number that was computed from real rows."""
+    rules = [rule.name for rule in decision.rules]
+    return {"passed": decision.passed, "fingerprint": decision.fingerprint, "rules": rules}
 
 
 def _refuse_violations(measurements: Sequence[Measurement], allowed: int) -> None:

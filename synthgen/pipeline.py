@@ -15,7 +15,7 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -32,7 +32,7 @@ from synthgen.errors import (
     Violation,
     boundary,
 )
-from synthgen.export import Manifest, check_place, check_space, check_target
+from synthgen.export import PRIVACY_STATEMENT, Manifest, check_place, check_space, check_target
 from synthgen.export import export as write_export
 from synthgen.files import reserve, sha256, staged
 from synthgen.rng import derive, fresh_seed
@@ -41,10 +41,12 @@ from synthgen.schema import TableSchema
 from synthgen.sources import local_path
 from synthgen.table import (
     PackedTable,
+    Split,
     SyntheticFile,
     read_frame,
     read_packed,
     split,
+    split_by_coins,
     write_batches,
 )
 
@@ -206,7 +208,7 @@ def ingest(folder: RunFolder) -> Receipt:
         for note in _notes(table, config, inferred=inferred):
             folder.log(stage="ingest", event="note", text=note)
         measured = check_frames(table.batches(), table.schema, name="input")
-        halves = split(table, holdout=config.split.holdout, seed=seed_of(config))
+        halves = _split(table, config, seed_of(config))
         folder.write(folder.schema_path, table.schema.to_toml())
         folder.write(folder.input_path, json.dumps([asdict(m) for m in measured]))
         folder.write_table(folder.holdout_path, halves.holdout)
@@ -224,6 +226,8 @@ def train(folder: RunFolder) -> Receipt:
 
         config, schema = folder.config, folder.schema
         real = read_packed(folder.train_path, schema)
+        if config.train.dp is not None:
+            return _train_privately(folder, real)
         if not folder.checkpoint_path.exists():
             folder.training_path.unlink(missing_ok=True)
         fitted = Synthesizer.fit(
@@ -240,6 +244,49 @@ def train(folder: RunFolder) -> Receipt:
         return folder.receipt("train", folder.bundle_path / "bundle.json", len(real))
 
 
+def _train_privately(folder: RunFolder, real: PackedTable) -> Receipt:
+    """Train with differential privacy, once: a bundle that is there was paid for and is kept."""
+    config = folder.config
+    if not folder.bundle_path.exists():
+        folder.training_path.unlink(missing_ok=True)
+        save_bundle(
+            _fit_privately(
+                real, config, seed_of(config), run=folder.root.name, log=folder.log_step
+            ),
+            folder.bundle_path,
+        )
+    return folder.receipt("train", folder.bundle_path / "bundle.json", len(real))
+
+
+def _fit_privately(
+    real: PackedTable, config: RunConfig, seed: int, *, run: str, log: Callable[[Event], None]
+) -> Synthesizer:
+    """Fit on `real`, after the ledger of its source has taken the charge."""
+    from synthgen.dp.ledger import Ledger, default_folder
+    from synthgen.dp.release import Plan
+    from synthgen.synthesizer import Synthesizer
+
+    asked = config.train.dp
+    assert asked is not None
+    ledger = Ledger(default_folder())
+    source = ledger.source(local_path(config.data))
+
+    def charge(plan: Plan) -> None:
+        total = ledger.spend(
+            source, list(plan.mechanisms.values()), delta=plan.delta, cap=asked.cap, run=run
+        )
+        note = f"epsilon {plan.epsilon:.3g} is spent; {total:.3g} of {asked.cap:g} on this source"
+        log({"phase": "skeleton", "step": 0, "steps": 0, "note": note})
+
+    return Synthesizer.fit_privately(real, config=config, seed=seed, charge=charge, log=log)
+
+
+def _split(table: PackedTable, config: RunConfig, seed: int) -> Split[PackedTable]:
+    if config.train.dp is not None:
+        return split_by_coins(table, holdout=config.split.holdout)
+    return split(table, holdout=config.split.holdout, seed=seed)
+
+
 def generate(folder: RunFolder) -> Receipt:
     """Draw the rows from the bundle alone and keep them in quarantine."""
     with _stage(folder, "generate"):
@@ -253,6 +300,7 @@ def generate(folder: RunFolder) -> Receipt:
         draw = {
             "synthesizer": fitted.fingerprint,
             "warm_start": fitted.facts.get("warm_start", []),
+            "dp": fitted.facts.get("dp"),
             "seed": seed_of(config),
             "device": str(fitted.device),
             "versions": versions("torch", "numpy"),
@@ -317,6 +365,8 @@ def export(
             config.to if to is None else to,
             manifest=provenance(folder),
             overwrite=config.overwrite if overwrite is None else overwrite,
+            privacy=privacy_statement(folder.draw.get("dp")),
+            measured=folder.draw.get("dp") is None,
         )
         folder.write(folder.manifest_path, manifest.to_json())
         target = local_path(config.to if to is None else str(to)).with_name(manifest.file)
@@ -346,6 +396,8 @@ def read_input(config: RunConfig) -> tuple[PackedTable, bool]:
     from synthgen.infer import infer
     from synthgen.sources import open_source
 
+    if config.train.dp is not None:
+        _refuse_unprivate(config)
     if config.schema_path is None:
         schema = infer(open_source(config.data))
     else:
@@ -358,6 +410,20 @@ def read_input(config: RunConfig) -> tuple[PackedTable, bool]:
     table = conform_packed(open_source(config.data, schema).batches(), schema)
     _refuse_unlearnable(table)
     return table, config.schema_path is None
+
+
+def _refuse_unprivate(config: RunConfig) -> None:
+    """Raise ConfigError, before data are read, for what differential privacy cannot go with."""
+    from synthgen.dp.domain import check_public
+
+    if config.schema_path is None:
+        raise ConfigError(
+            "differential privacy needs a declared schema: one inferred from the data tells of "
+            "them; draft it with 'synthgen schema infer', review it, and give it with --schema"
+        )
+    if config.warm_start is not None:
+        raise ConfigError("differential privacy starts from nothing: leave warm_start out")
+    check_public(TableSchema.load(config.schema_path))
 
 
 def _bundle_to_start_from(config: RunConfig) -> Synthesizer | None:
@@ -461,10 +527,21 @@ def provenance(folder: RunFolder) -> dict[str, Any]:
         "device": draw["device"],
         "synthesizer": draw["synthesizer"],
         "warm_start": draw.get("warm_start", []),
-        "training_notes": folder.training_notes,
+        "dp": draw.get("dp"),
+        "training_notes": [] if draw.get("dp") else folder.training_notes,
         "config": config.model_dump(include={"split", "encode", "train", "sample", "gate"}),
         "versions": draw["versions"] | versions("synthgen", "pandas", "pyarrow"),
     }
+
+
+def privacy_statement(dp: dict[str, Any] | None) -> str:
+    """Return what is promised: the formal guarantee in `dp`, or that there is none."""
+    if dp is None:
+        return PRIVACY_STATEMENT
+    return (
+        f"({dp['epsilon']:.4g}, {dp['delta']:.3g})-differential privacy of {dp['unit']}: "
+        f"{dp['covers']}. Not covered: {dp['does_not_cover']}."
+    )
 
 
 def versions(*packages: str) -> dict[str, str]:
@@ -484,10 +561,11 @@ def seed_of(config: RunConfig) -> int:
 
 # --- without a run folder ------------------------------------------------------------------------
 
-STRUCTURE_ONLY = (
+STRUCTURE_CHECKED = (
     "Only schema and structure were checked: a bundle has no holdout to judge fidelity or privacy "
-    "by. There is no formal (differential) privacy guarantee."
+    "by."
 )
+STRUCTURE_ONLY = f"{STRUCTURE_CHECKED} There is no formal (differential) privacy guarantee."
 
 
 def train_bundle(config: RunConfig, *, progress: Listener | None = None) -> bool:
@@ -506,15 +584,21 @@ def train_bundle(config: RunConfig, *, progress: Listener | None = None) -> bool
             if is_first:
                 check_place(target, overwrite=config.overwrite)
             with listening(progress), reserve(target) if is_first else nullcontext():
-                fitted = Synthesizer.fit(
-                    _training_rows(config, seed),
-                    config=config,
-                    seed=seed,
-                    device=config.device,
-                    log=_tell_step if is_first else lambda step: None,
-                    warm_start=_bundle_to_start_from(config),
-                    world=world,
-                )
+                if config.train.dp is not None:
+                    if world.size > 1:
+                        raise ConfigError("differential privacy trains in one process")
+                    rows = _training_rows(config, seed)
+                    fitted = _fit_privately(rows, config, seed, run=target.name, log=_tell_step)
+                else:
+                    fitted = Synthesizer.fit(
+                        _training_rows(config, seed),
+                        config=config,
+                        seed=seed,
+                        device=config.device,
+                        log=_tell_step if is_first else lambda step: None,
+                        warm_start=_bundle_to_start_from(config),
+                        world=world,
+                    )
                 if is_first:
                     save_bundle(fitted, target)
             return is_first
@@ -523,7 +607,7 @@ def train_bundle(config: RunConfig, *, progress: Listener | None = None) -> bool
 def _training_rows(config: RunConfig, seed: int) -> PackedTable:
     """Return the rows to learn from; what is held out is let go."""
     table, _ = read_input(config)
-    return split(table, holdout=config.split.holdout, seed=seed).train
+    return _split(table, config, seed).train
 
 
 def _tell_step(step: Event) -> None:
@@ -573,9 +657,21 @@ def sample_bundle(
                 "warm_start": fitted.facts.get("warm_start", []),
                 "versions": versions("synthgen", "torch", "numpy"),
             }
+            spent = fitted.facts.get("dp")
+            if spent is not None:
+                facts["dp"] = spent
             return write_export(
-                table, decision, target, manifest=facts, overwrite=overwrite, privacy=STRUCTURE_ONLY
+                table,
+                decision,
+                target,
+                manifest=facts,
+                overwrite=overwrite,
+                privacy=_structure_statement(spent),
             )
+
+
+def _structure_statement(dp: dict[str, Any] | None) -> str:
+    return STRUCTURE_ONLY if dp is None else f"{STRUCTURE_CHECKED} {privacy_statement(dp)}"
 
 
 def _structure_decision(measured: Sequence[Measurement], of: str) -> Decision:

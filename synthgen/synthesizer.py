@@ -163,6 +163,8 @@ class Synthesizer:
         if warm_start is None:
             encoder = TableEncoder.fit(table, table.schema, config.encode, seed=seed)
         else:
+            if isinstance(warm_start.generator, Tree):
+                raise ConfigError("a warm start needs a network, and this bundle holds a tree")
             old = warm_start.encoder
             rows = sample_rows(table, config.encode.fit_rows, seed)
             encoder = adopt(old, rows, table.schema, config.encode)
@@ -474,7 +476,7 @@ def _restored(
 #: Sizes and free steps of the network with differential privacy: noise grows with every weight.
 DP_WIDTH, DP_DEPTH, DP_PRETRAINING = 64, 2, 600
 #: Rows drawn, and times, to bring one-way counts of the network to the released ones.
-DP_CALIBRATION = (16, 4)
+DP_CALIBRATION = (32, 10)
 
 
 def _train_privately(
@@ -518,7 +520,9 @@ def _train_privately(
     marginals = [np.asarray(p.encoder.prior) for p in released.encoder.parts]
 
     def sample() -> torch.Tensor:
-        drawer = Drawer(generator, layout, seed=int(rows.integers(2**31)), restriction=Restriction())
+        drawer = Drawer(
+            generator, layout, seed=int(rows.integers(2**31)), restriction=Restriction()
+        )
         return torch.from_numpy(drawer.draw(range(blocks)).tokens).long()
 
     dp.calibrate(generator.skeleton, sample, marginals, rounds)

@@ -18,6 +18,7 @@ No object here shows a cell: a repr is name, rows and columns.
 from __future__ import annotations
 
 import hashlib
+import secrets
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -241,6 +242,23 @@ def split(table: R, *, holdout: float, seed: int) -> Split[R]:
     held[order[:n_held]] = True
     mask = held[groups]
     return Split(table.filter(~mask), table.filter(mask))
+
+
+def split_by_coins(table: R, *, holdout: float) -> Split[R]:
+    """Split `table` by one secret coin a row, for differential privacy.
+
+    A shuffle under a known seed would move other rows when one is added; a coin concerns its row
+    alone. The coins are the operating system's and cannot be thrown again.
+
+    Raises
+    ------
+    DataError
+        If a side would be empty.
+    """
+    coins = np.random.default_rng(secrets.randbits(128)).random(len(table)) < holdout
+    if coins.all() or not coins.any():
+        raise DataError(f"{len(table)} rows are too few to split off a {holdout:.0%} holdout")
+    return Split(table.filter(~coins), table.filter(coins))
 
 
 def fingerprint(rows: pd.DataFrame | Iterable[pd.DataFrame]) -> str:

@@ -25,6 +25,7 @@ ROWS = {
     "synthgen.replace": 2,
     "synthgen.demo": 2,
     "synthgen.encode": 3,
+    "synthgen.dp": 4,
     "synthgen.gan": 4,
     "synthgen.checks": 4,
     "synthgen.synthesizer": 5,
@@ -41,9 +42,10 @@ ROWS = {
 }
 # The judge and the door know nothing of the accused: rows 0-2 and each other only.
 JUDGE = ("synthgen.checks", "synthgen.export", "synthgen.report")
-ACCUSED = ("synthgen.encode", "synthgen.gan", "synthgen.synthesizer")
+ACCUSED = ("synthgen.encode", "synthgen.dp", "synthgen.gan", "synthgen.synthesizer")
 # third party -> the only places that may import it
 ONLY_IN = {
+    "dp_accounting": ("synthgen.dp.accountant",),
     "torch": ("synthgen.gan", "synthgen.synthesizer"),
     "great_expectations": ("synthgen.checks.expectations",),
     "prefect": ("flows",),

@@ -26,6 +26,8 @@ Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
 #: Exact integer counts -> noisy ones.
 Measure = Callable[[Counts], Counts]
+#: Positions a .. b - 1.
+Interval = tuple[int, int]
 
 #: A number with no more values has a cell for each of them, at no cost.
 FEW_VALUES = 16
@@ -33,8 +35,8 @@ FEW_VALUES = 16
 BRANCHES = 16
 #: Positions that a number without a unit is cut into at most.
 FINEST = 2**20
-#: A count that exceeds so many standard deviations of its noise is no noise.
-CLEAR = 4.0
+#: So many standard deviations of noise are no noise.
+CLEAR = 3.0
 
 
 def check_public(schema: TableSchema) -> None:
@@ -168,11 +170,11 @@ def possible(domain: Domain, n_tokens: int) -> npt.NDArray[np.bool_]:
 
 def cut(
     values: Floats, domain: Domain, measure: Measure, std: float, *, mass: float
-) -> list[tuple[int, int]]:
+) -> list[Interval]:
     """Cut the positions of a wide number into cells of about `mass` rows, by noisy counts alone.
 
-    Each of ``domain.rounds`` rounds counts the rows in every child of the intervals that still have
-    many: a row changes one count of a round by one. All rounds are measured, whatever is found.
+    Each of ``domain.rounds`` rounds counts the rows in every child of the intervals that clearly
+    have some: a row changes one count of a round by one. Every round is measured, always.
 
     Parameters
     ----------
@@ -191,7 +193,6 @@ def cut(
     known = values[~np.isnan(values)]
     place = np.floor((known - domain.low) / domain.unit + 0.5 * domain.whole)
     place = np.sort(place.clip(0, domain.size - 1).astype(np.int64))
-    many = max(CLEAR * std, mass)
     leaves: list[tuple[int, int, int]] = []
     active = [(0, domain.size)]
     for _ in range(domain.rounds):
@@ -201,12 +202,11 @@ def cut(
         noisy = measure(exact).tolist()
         active = []
         for (a, b), count in zip(children, noisy, strict=True):
-            if b - a > 1 and count > many:
+            if b - a > 1 and count > CLEAR * std:
                 active.append((a, b))
             else:
                 leaves.append((a, b, count))
-    leaves += [(a, b, round(many)) for a, b in active]  # none: the last round reaches single ones
-    return _joined(sorted(leaves), alone=max(CLEAR * std, mass / 2), mass=mass)
+    return _joined(sorted(leaves), std=std, mass=mass)
 
 
 def _children(a: int, b: int) -> list[tuple[int, int]]:
@@ -215,24 +215,19 @@ def _children(a: int, b: int) -> list[tuple[int, int]]:
     return [(m, min(m + marks.step, b)) for m in marks]
 
 
-def _joined(
-    leaves: Sequence[tuple[int, int, int]], *, alone: float, mass: float
-) -> list[tuple[int, int]]:
-    """Join neighbouring leaves until they have `mass` rows; full single positions stay alone."""
-    cells: list[tuple[int, int]] = []
-    start, total = leaves[0][0], 0
-    for a, b, count in leaves:
-        if b - a == 1 and count > alone:
-            if start < a:
-                cells.append((start, a))
-            cells.append((a, b))
-            start, total = b, 0
-            continue
-        total += count
-        if total >= mass:
-            cells.append((start, b))
-            start, total = b, 0
-    end = leaves[-1][1]
-    if start < end:
-        cells.append((start, end))
-    return cells
+def _joined(leaves: Sequence[tuple[int, int, int]], *, std: float, mass: float) -> list[Interval]:
+    """Join neighbouring leaves of clearly no different density, up to `mass` rows.
+
+    So a heavy value stands alone, and where there are no rows there is a cell without rows.
+    """
+    cells: list[Interval] = []
+    start, end, total, joined = *leaves[0], 1
+    for a, b, count in leaves[1:]:
+        share = (b - a) / (end - start)
+        spread = CLEAR * std * math.sqrt(1 + joined * share**2)
+        if total >= mass or abs(count - total * share) > spread:
+            cells.append((start, end))
+            start, end, total, joined = a, b, count, 1
+        else:
+            end, total, joined = b, total + count, joined + 1
+    return [*cells, (start, end)]

@@ -17,9 +17,9 @@ import numpy.typing as npt
 
 from synthgen.config import DpConfig
 from synthgen.dp.accountant import Mechanism, calibrate, epsilon
-from synthgen.dp.domain import Domain, cut, domains, part, possible
+from synthgen.dp.domain import CLEAR, Domain, cut, domains, part, possible
 from synthgen.dp.noise import Noise
-from synthgen.dp.tree import Tree, fit_tree, on_simplex
+from synthgen.dp.tree import Tokens, Tree, fit_tree, on_simplex
 from synthgen.encode.column import EncodedTable
 from synthgen.encode.table import Part, TableEncoder, views_of
 from synthgen.schema import TableSchema
@@ -32,15 +32,17 @@ SHARES: dict[str, dict[str, float]] = {
     "tree": {"rows": 0.02, "cells": 0.08, "one-way": 0.2, "selection": 0.1, "two-way": 0.6},
     "network": {
         "rows": 0.02,
-        "cells": 0.06,
-        "one-way": 0.12,
-        "selection": 0.04,
-        "two-way": 0.26,
-        "steps": 0.5,
+        "cells": 0.05,
+        "one-way": 0.2,
+        "selection": 0.03,
+        "two-way": 0.25,
+        "steps": 0.45,
     },
 }
 #: A cell of a wide number should hold at least so large a share of the rows.
 CELL_SHARE = 1 / 24
+#: Least count of a declared value, in standard deviations of the noise: it exists, says the schema.
+FLOOR = 0.2
 #: Adjacency and unit of every guarantee given here.
 UNIT = "one row, added or removed"
 
@@ -126,9 +128,9 @@ def _mechanisms(
     out = {}
     for name, share in SHARES[engine].items():
         if name == "steps":
-            noise = scale * config.rate * math.sqrt(config.steps / (2 * share))
+            noise = scale * config.chosen_rate * math.sqrt(config.steps / (2 * share))
             out[name] = Mechanism(
-                "clipped gradients", "sampled-gaussian", noise, config.steps, config.rate
+                "clipped gradients", "sampled-gaussian", noise, config.steps, config.chosen_rate
             )
         elif counts[name]:
             kind = "exponential" if name == "selection" else "discrete-gaussian"
@@ -158,14 +160,25 @@ class Released:
     encoded: EncodedTable
 
 
-def measure(table: RealTable | PackedTable, schema: TableSchema, plan: Plan, noise: Noise) -> Released:
+def measure(
+    table: RealTable | PackedTable, schema: TableSchema, plan: Plan, noise: Noise
+) -> Released:
     """Read the rows of `table` by the mechanisms of `plan` and nothing else."""
     std = {name: m.noise for name, m in plan.mechanisms.items()}
     n_rows = max(1, int(noise.counts(np.array([len(table)]), std["rows"])[0]))
-    parts = tuple(_cut(table, schema, d, noise, std.get("cells", 0.0), n_rows) for d in plan.domains)
+    parts = tuple(
+        _cut(table, schema, d, noise, std.get("cells", 0.0), n_rows) for d in plan.domains
+    )
     encoded = TableEncoder(schema, parts).transform(table)
     marginals = [
-        _one_way(encoded.tokens[:, t], possible(d, _n_levels(p)), noise, std["one-way"], n_rows)
+        _one_way(
+            encoded.tokens[:, t],
+            possible(d, _n_levels(p)),
+            noise,
+            std["one-way"],
+            n_rows,
+            drop_unclear=d.rounds > 0,
+        )
         for t, (d, p) in enumerate(zip(plan.domains, parts, strict=True))
     ]
     encoder = TableEncoder(
@@ -187,7 +200,12 @@ def measure(table: RealTable | PackedTable, schema: TableSchema, plan: Plan, noi
 
 
 def _cut(
-    table: RealTable | PackedTable, schema: TableSchema, domain: Domain, noise: Noise, std: float, n_rows: int
+    table: RealTable | PackedTable,
+    schema: TableSchema,
+    domain: Domain,
+    noise: Noise,
+    std: float,
+    n_rows: int,
 ) -> Part:
     if domain.levels is not None:
         return part(domain, ())
@@ -201,17 +219,30 @@ def _n_levels(part: Part) -> int:
 
 
 def _one_way(
-    tokens: npt.NDArray[np.int32],
+    tokens: Tokens,
     may_occur: npt.NDArray[np.bool_],
     noise: Noise,
     std: float,
     n_rows: int,
+    *,
+    drop_unclear: bool,
 ) -> Floats:
-    """Return noisy counts (L,) that sum to `n_rows`; 0 where the schema says that there is none."""
+    """Return noisy counts (L,) that sum to `n_rows`; 0 where the schema says that there is none.
+
+    What is declared keeps a little mass. With `drop_unclear` cells that may be nothing
+    but noise are 0 instead: an empty cell of a wide number, drawn now and then, would stretch its
+    range.
+    """
     exact = np.bincount(tokens, minlength=len(may_occur))
     noisy = noise.counts(exact, std)
     out = np.zeros(len(may_occur))
-    out[may_occur] = on_simplex(noisy[may_occur].astype(np.float64), float(n_rows))
+    if drop_unclear and (noisy[may_occur] > CLEAR * std).any():
+        may_occur = may_occur & (noisy > CLEAR * std)
+    total = float(n_rows)
+    out[may_occur] = on_simplex(noisy[may_occur].astype(np.float64), total)
+    if not drop_unclear:
+        out[may_occur] += min(FLOOR * std, total / (10 * len(out)))
+        out *= total / max(out.sum(), 1.0)
     return out
 
 

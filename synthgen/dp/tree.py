@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,8 @@ from synthgen.rng import stream
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+#: Encoded rows.
+Tokens = npt.NDArray[np.integer[Any]]
 #: One row changes a cell of a table by one, and so its distance from a fixed table by at most one.
 SCORE_SENSITIVITY = 1.0
 #: Rounds of fitting a table to its two marginals.
@@ -147,7 +150,7 @@ class TreeDrawer:
 
 
 def fit_tree(
-    tokens: npt.NDArray[np.int32],
+    tokens: Tokens,
     marginals: list[Floats],
     noise: Noise,
     *,
@@ -178,7 +181,7 @@ def fit_tree(
 
 
 def choose_edges(
-    tokens: npt.NDArray[np.int32],
+    tokens: Tokens,
     marginals: list[Floats],
     noise: Noise,
     *,
@@ -214,9 +217,7 @@ def choose_edges(
     return chosen
 
 
-def pair_counts(
-    tokens: npt.NDArray[np.int32], a: int, b: int, marginals: list[Floats]
-) -> Ints:
+def pair_counts(tokens: Tokens, a: int, b: int, marginals: list[Floats]) -> Ints:
     """Return the exact (L_a, L_b) counts of two tokens."""
     shape = len(marginals[a]), len(marginals[b])
     flat = tokens[:, a].astype(np.int64) * shape[1] + tokens[:, b]
@@ -251,7 +252,7 @@ def on_simplex(values: Floats, total: float) -> Floats:
     falling = np.sort(values)[::-1]
     excess = (falling.cumsum() - total) / np.arange(1, len(values) + 1)
     threshold = excess[np.flatnonzero(falling > excess)[-1]]
-    return np.maximum(values - threshold, 0)
+    return np.asarray(np.maximum(values - threshold, 0))
 
 
 def _ratio(wanted: Floats, got: Floats) -> Floats:

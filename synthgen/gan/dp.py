@@ -83,20 +83,32 @@ def train_privately(
     optimizer = torch.optim.Adam(parameters, lr=steps.learning_rate, betas=(0.9, 0.99))
     for step in range(1, steps.n_steps + 1):
         chosen = torch.from_numpy(noise.poisson(len(tokens), steps.rate))
-        summed = clipped_sum(skeleton, tokens[chosen], steps.max_grad_norm, masks)
-        std = steps.noise_multiplier * steps.max_grad_norm
-        for parameter, gradient in zip(parameters, summed, strict=True):
-            noisy = gradient.double() + _normal(noise, std, gradient.shape)
-            parameter.grad = (noisy / steps.expected_batch).to(parameter.dtype)
+        known = _known(skeleton, tokens[chosen], masks)
+        gradients = noised_mean(skeleton, tokens[chosen], known, steps, noise)
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient
         for group in optimizer.param_groups:
             group["lr"] = steps.learning_rate * _schedule(step / steps.n_steps)
         optimizer.step()
         with torch.no_grad():
             decay = min(0.99, step / (step + 10))
-            torch._foreach_lerp_(list(averaged.parameters()), parameters, 1 - decay)
+            for kept, new in zip(averaged.parameters(), parameters, strict=True):
+                kept.lerp_(new, 1 - decay)
         if step % LOG_EVERY == 0 or step == steps.n_steps:
             log({"phase": "skeleton", "step": step, "steps": steps.n_steps})
     return averaged
+
+
+def noised_mean(
+    skeleton: Skeleton, tokens: Tensor, known: Tensor, steps: Steps, noise: Noise
+) -> list[Tensor]:
+    """Return the clipped sum with noise, over the expected batch; all that a step may know."""
+    std = steps.noise_multiplier * steps.max_grad_norm
+    summed = clipped_sum(skeleton, tokens, known, steps.max_grad_norm)
+    return [
+        ((g.double() + _normal(noise, std, g.shape)) / steps.expected_batch).to(g.dtype)
+        for g in summed
+    ]
 
 
 def pretrain(
@@ -112,7 +124,7 @@ def pretrain(
             group["lr"] = 2e-3 * _schedule(step / n_steps)
         loss = row_losses(skeleton, draw(512), masks).mean()
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
 
@@ -125,31 +137,33 @@ def calibrate(
     `sample` draws (B, T) tokens from the skeleton as it is; `marginals` are (L,) each.
     """
     wanted = [torch.from_numpy(m / m.sum()).float() for m in marginals]
-    for _ in range(rounds):
+    for done in range(rounds):
         tokens = sample()
         for t, target in enumerate(wanted):
             got = torch.bincount(tokens[:, t], minlength=len(target)).float()
             got = (got + 1) / (got.sum() + len(got))
-            shift = (target.clamp(min=1e-6) / got).log().clamp(-2, 2) * 0.8
+            shift = (target.clamp(min=1e-6) / got).log().clamp(-2, 2) * (0.8 / (1 + 0.3 * done))
             start = skeleton.starts[t]
             skeleton.bias[start : start + len(target)] += shift
 
 
 def row_losses(skeleton: Skeleton, tokens: Tensor, masks: torch.Generator) -> Tensor:
     """Return the plain objective of each row, (B,), for random known subsets."""
-    known, _ = random_known(*tokens.shape, skeleton.n_coarse, masks, tokens.device)
+    known = _known(skeleton, tokens, masks)
     return unknown_mean(skeleton.losses(tokens, known, fine=False), known)
 
 
-def clipped_sum(
-    skeleton: Skeleton, tokens: Tensor, max_norm: float, masks: torch.Generator
-) -> list[Tensor]:
+def _known(skeleton: Skeleton, tokens: Tensor, masks: torch.Generator) -> Tensor:
+    n_rows, n_tokens = tokens.shape
+    return random_known(n_rows, n_tokens, skeleton.n_coarse, masks, tokens.device)[0]
+
+
+def clipped_sum(skeleton: Skeleton, tokens: Tensor, known: Tensor, max_norm: float) -> list[Tensor]:
     """Return the sum over rows of their gradients, each clipped to `max_norm`; one per parameter.
 
     A row whose gradient is not finite contributes nothing. An empty batch gives zeros. Long batches
     are summed in chunks: no row is left out.
     """
-    known, _ = random_known(*tokens.shape, skeleton.n_coarse, masks, tokens.device)
     total = [torch.zeros_like(p) for p in skeleton.parameters()]
     for first in range(0, len(tokens), CHUNK):
         rows, shown = tokens[first : first + CHUNK], known[first : first + CHUNK]
@@ -195,7 +209,7 @@ def losses_and_norms(skeleton: Skeleton, tokens: Tensor, known: Tensor) -> tuple
     return losses, squares.sqrt()
 
 
-class _tapped:  # noqa: N801 (a context manager, used as one)
+class _tapped:
     """Collect module, input and output of every layer of the blocks while inside."""
 
     def __init__(self, skeleton: Skeleton, taps: list[tuple[nn.Module, Tensor, Tensor]]) -> None:

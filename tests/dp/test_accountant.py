@@ -1,0 +1,59 @@
+import pytest
+
+from synthgen.dp.accountant import Mechanism, calibrate, epsilon
+
+# noise, rate, steps, delta -> Opacus 1.6.0: RDP, PRV (known/ values of the design page, 3.6)
+OPACUS = [
+    (1.5, 0.04, 2250, 1e-5, 7.3291, 6.7791),
+    (1.0, 1 / 60, 6000, 1e-6, 10.0364, 9.3658),
+    (1.2, 1 / 60, 3000, 1e-6, 4.9730, 4.6273),
+    (5.0, 1 / 60, 18000, 1e-6, 2.1757, 2.0329),
+]
+
+
+def steps(noise: float, rate: float = 0.02, count: int = 500) -> Mechanism:
+    return Mechanism("steps", "sampled-gaussian", noise, count, rate)
+
+
+@pytest.mark.parametrize(("noise", "rate", "count", "delta", "rdp", "prv"), OPACUS)
+def test_the_golden_values_of_opacus(
+    noise: float, rate: float, count: int, delta: float, rdp: float, prv: float
+) -> None:
+    got = epsilon([steps(noise, rate, count)], delta)
+    assert got == pytest.approx(prv, rel=0.005)
+    assert got <= rdp
+
+
+def test_epsilon_falls_with_noise_and_grows_with_rate_and_count() -> None:
+    base = epsilon([steps(1.0)], 1e-6)
+    assert epsilon([steps(1.5)], 1e-6) < base
+    assert epsilon([steps(1.0, rate=0.04)], 1e-6) > base
+    assert epsilon([steps(1.0, count=1000)], 1e-6) > base
+
+
+def test_the_exponential_mechanism_costs_its_epsilon() -> None:
+    once = Mechanism("edge", "exponential", 4.0, 1)
+    assert epsilon([once], 0.0) == pytest.approx(0.25, abs=1e-3)
+    assert epsilon([Mechanism("edge", "exponential", 4.0, 3)], 0.0) <= 0.75 + 1e-3
+
+
+def test_counts_cost_what_the_gaussian_mechanism_costs() -> None:
+    # 4 counts with noise 40 are one with noise 20: epsilon .2172 at delta 1e-6 (Balle & Wang 2018)
+    four = epsilon([Mechanism("counts", "discrete-gaussian", 40.0, 4)], 1e-6)
+    one = epsilon([Mechanism("counts", "discrete-gaussian", 20.0, 1)], 1e-6)
+    assert four == pytest.approx(one, rel=0.01)
+
+
+def test_calibration_meets_the_target_from_below() -> None:
+    def mechanisms(scale: float) -> list[Mechanism]:
+        return [steps(scale, count=50), Mechanism("counts", "discrete-gaussian", 20 * scale, 3)]
+
+    scale = calibrate(mechanisms, epsilon_at_most=1.0, delta=1e-6)
+    assert epsilon(mechanisms(scale), 1e-6) <= 1.0
+    assert epsilon(mechanisms(scale / 1.01), 1e-6) > 1.0
+
+
+@pytest.mark.parametrize("change", [{"noise": 0.0}, {"count": 0}, {"rate": 0.0}, {"rate": 1.5}])
+def test_impossible_mechanisms_are_refused(change: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="must"):
+        Mechanism(**{"what": "", "kind": "sampled-gaussian", "noise": 1.0, "count": 1} | change)  # type: ignore[arg-type]
