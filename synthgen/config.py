@@ -230,6 +230,16 @@ def _unsound(train: TrainConfig) -> list[str]:
         "bounds linear layers only: the wasserstein loss is unbounded; use a gradient penalty": (
             train.row_adversary > 0 and spectral and loss == "wasserstein"
         ),
+        "train.dp takes noised likelihood steps only; leave out critic, row_adversary, matching "
+        "and conv": (
+            train.dp is not None
+            and bool(
+                train.has_critic
+                or train.row_adversary
+                or train.matching
+                or train.architecture == "conv"
+            )
+        ),
         f"batch_size must be a multiple of pac = {train.pac}, and twice as large at least": (
             batch is not None and (batch % train.pac > 0 or batch < 2 * train.pac)
         ),

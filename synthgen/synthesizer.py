@@ -155,6 +155,8 @@ class Synthesizer:
         """
         from synthgen import __version__
 
+        if config.train.dp is not None:
+            raise ConfigError("train.dp is set: fit_privately trains with differential privacy")
         if len(table) < MIN_ROWS:
             raise DataError(f"{len(table)} training rows are too few; {MIN_ROWS} are the least")
         place = pick_device(device)
