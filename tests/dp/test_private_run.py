@@ -15,7 +15,7 @@ from synthgen.run_folder import RunFolder
 from synthgen.synthesizer import Synthesizer
 from synthgen.table import RealTable, split_by_coins
 
-QUICK = {"epsilon": 8.0, "engine": "tree", "steps": 40}
+QUICK = {"epsilon": 8.0, "engine": "tree", "steps": 200}
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def config(build: Callable[..., RunConfig], to: Path, **dp: object) -> RunConfig
     return build(to, train={"dp": {**QUICK, **dp}, "width": 16, "depth": 1})
 
 
-@pytest.mark.parametrize("engine", ["tree", "network"])
+@pytest.mark.parametrize("engine", ["tree", pytest.param("network", marks=pytest.mark.slow)])
 def test_a_bundle_with_its_guarantee_samples_the_same_after_loading(
     demo_table: RealTable, tmp_path: Path, engine: str
 ) -> None:
