@@ -489,7 +489,9 @@ def _print_run(folder: RunFolder) -> None:
     verdict = "passed" if decision.passed else "REFUSED; nothing was exported"
     typer.echo(f"gate: {verdict}")
     for rule in decision.rules:
-        mark = "waived" if rule.waived else "ok" if rule.passed else "FAILED"
+        mark = "ok" if rule.passed else "FAILED"
+        if not rule.counts:
+            mark = "waived" if rule.waived else "silent"
         typer.echo(f"  {mark:<6}  {rule.name:<21} {rule.reason}")
     typer.echo(f"run:        {_short(folder.root)}")
     typer.echo(f"report:     {_short(folder.html_path)}")

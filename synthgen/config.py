@@ -292,7 +292,7 @@ class GatePolicy(_Section):
         0.5, gt=0, le=1, description="TSTR as a share of TRTR, above guessing"
     )
     copy_p: float = Field(
-        1e-3, gt=0, lt=1, description="level of the tests for copies and near copies"
+        0.01, gt=0, lt=1, description="level of all privacy tests together (Holm)"
     )
     max_copy_excess: float = Field(
         0.005, gt=0, le=1, description="share of copies beyond the holdout's"
@@ -302,6 +302,18 @@ class GatePolicy(_Section):
     )
     max_dcr_share: float = Field(
         0.54, gt=0.5, le=1, description="share up to which no number of standard errors refuses"
+    )
+    max_membership_auc: Threshold = Field(
+        0.6, gt=0.5, le=1, description="AUC of an attack that guesses who was in train"
+    )
+    max_attack_risk: Threshold = Field(
+        0.25, gt=0, le=1, description="risk of the other attacks beyond the holdout's"
+    )
+    prove_power: bool = Field(
+        True, description="whether planted copies must be refused and fresh rows pass"
+    )
+    max_attempts: int = Field(
+        3, ge=1, le=100, description="tables of one model that may be judged; then train anew"
     )
     min_privacy_rows: int = Field(
         100, ge=2, description="rows of each table; fewer cannot prove anything: refused"

@@ -143,6 +143,11 @@ class RunFolder:
         return self.private / "draw.json"
 
     @property
+    def attempts_path(self) -> Path:
+        """Which tables of which synthesizer were judged by this folder's rows, as JSON."""
+        return self.private / "attempts.json"
+
+    @property
     def synthetic_path(self) -> Path:
         """The synthetic table, whether or not the gate passes it."""
         return self.private / "synthetic.parquet"
@@ -206,6 +211,21 @@ class RunFolder:
         """Synthesizer, seed, device and versions of the draw."""
         self.require(self.draw_path, "generate")
         return dict(json.loads(self.draw_path.read_text(encoding="utf-8")))
+
+    def attempt(self, synthesizer: str, table: str) -> int:
+        """Count and return how many tables of `synthesizer` were judged, `table` included.
+
+        Both are fingerprints; a table that is judged again is one attempt. Written before the
+        judgement, so that a run that is killed has used its attempt.
+        """
+        judged: dict[str, list[str]] = {}
+        if self.attempts_path.exists():
+            judged = json.loads(self.attempts_path.read_text(encoding="utf-8"))
+        tables = judged.setdefault(synthesizer, [])
+        if table not in tables:
+            tables.append(table)
+            self.write(self.attempts_path, json.dumps(judged))
+        return len(tables)
 
     @property
     def input(self) -> tuple[Measurement, ...]:

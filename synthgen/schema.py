@@ -66,6 +66,8 @@ class Column:
         `datetime`: the unit that values are whole multiples of.
     role : {"target", "entity"} or None
         `target`: what a model will predict; `entity`: the person or thing that rows belong to.
+    sensitive : bool
+        Whether an attacker who knows the other columns must not learn this one: the gate tries.
     pii : str or None
         The column identifies people. It is never modelled; this names what replaces it:
         ``sequence``, ``name``, ``email``, ``phone`` or ``address``.
@@ -92,6 +94,7 @@ class Column:
     timezone: str | None = None
     resolution: Resolution = "second"
     role: Role | None = None
+    sensitive: bool = False
     pii: Pii | None = None
     source: Source = "declared"
     reason: str = field(default="", compare=False)
@@ -153,6 +156,8 @@ def _column_problems(c: Column) -> list[str]:
         problems.append("timezone is no IANA zone known here, for instance Europe/Berlin or UTC")
     if c.role == "target" and not c.is_modelled:
         problems.append("a target must be modelled: not an id, text or pii column")
+    if c.sensitive and not c.is_modelled:
+        problems.append("only a modelled column can be sensitive; ids, text and pii never leave")
     return problems
 
 
@@ -355,6 +360,7 @@ _COLUMN_TYPES: dict[str, tuple[type, ...]] = {
     "timezone": (str,),
     "resolution": (str,),
     "role": (str,),
+    "sensitive": (bool,),
     "pii": (str,),
     "source": (str,),
 }

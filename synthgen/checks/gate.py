@@ -8,23 +8,101 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from synthgen.checks import fidelity, privacy, utility
+import numpy as np
+import pandas as pd
+
+from synthgen.checks import attacks, fidelity, privacy, utility
 from synthgen.checks.check import Area, Check, Evidence, Measurement, Report, run_checks
+from synthgen.checks.features import take
 from synthgen.config import GatePolicy
+from synthgen.rng import stream
 from synthgen.table import fingerprint as fingerprint_of
 
 #: Level at which an excess of copies above the allowance counts as more than chance.
-EXCESS_LEVEL = 0.05
+EXCESS_LEVEL = 0.01
+#: Share of the train rows that the positive control hides in the output.
+PLANTED_SHARE = 0.01
+#: The family of tests that ask whether train rows fare otherwise than holdout rows (Holm).
+COPY_TESTS = ("exact_copies", "unique_copies")
+NEAR_TESTS = ("repeated_copies", "near_copies", "isolated_near_copies")
+MEMBERSHIP_TESTS = ("membership_distance", "membership_learned")
+RISK_TESTS = (
+    "linkability",
+    "attribute_inference",
+    "singling_out_1",
+    "singling_out_4",
+    "small_cells",
+)
+PRIVACY_TESTS = (*COPY_TESTS, *NEAR_TESTS, *MEMBERSHIP_TESTS, *RISK_TESTS)
 
-CHECKS: dict[str, tuple[Area, Check]] = {**fidelity.CHECKS, **utility.CHECKS, **privacy.CHECKS}
+PRIVACY_CHECKS: dict[str, tuple[Area, Check]] = {**privacy.CHECKS, **attacks.CHECKS}
 
 
-def judge(evidence: Evidence, extra: Sequence[Measurement] = ()) -> Report:
+def positive_control(evidence: Evidence) -> list[Measurement]:
+    """Plant a hundredth of the train rows in the output and ask whether the copies are found.
+
+    What the tests answer is kept for `decide`, which knows the levels.
+    """
+    rng = stream(evidence.seed, "positive_control")
+    planted = take(evidence.train, math.ceil(PLANTED_SHARE * len(evidence.train)), rng)
+    leaky = pd.concat([evidence.synthetic, planted], ignore_index=True)
+    found = privacy.copies(replace(evidence, synthetic=leaky))
+    said = f"{len(planted)} train rows were planted in the output; the tests must find them"
+    return [_control("positive_control", found, len(planted), said)]
+
+
+def negative_control(evidence: Evidence) -> list[Measurement]:
+    """Judge half of the holdout as if it were the output, against the other half: a clean table."""
+    halves = np.array_split(
+        stream(evidence.seed, "negative_control").permutation(len(evidence.holdout)), 2
+    )
+    if min(map(len, halves)) < 2:
+        return [privacy.inconclusive("negative_control", "the holdout is too small to be halved")]
+    clean, holdout = (evidence.holdout.iloc[rows].reset_index(drop=True) for rows in halves)
+    found = run_checks(
+        replace(evidence, holdout=holdout, synthetic=clean),
+        PRIVACY_CHECKS,
+    )
+    said = "half of the holdout was judged as if it were the output; no test may refuse it"
+    return [_control("negative_control", found, len(clean), said)]
+
+
+def _control(name: str, found: Sequence[Measurement], n: int, said: str) -> Measurement:
+    """Keep what each test of the family answered; a test that crashed makes the control fail."""
+    tests = {m.name: m for m in found if m.name in PRIVACY_TESTS}
+    if failed := [m.name for m in found if m.status == "failed"]:
+        note = f"{', '.join(failed)} failed on the control"
+        return Measurement(name, "privacy", None, status="failed", note=note)
+    answers = {
+        key: {"p": m.details["p"], "excess": m.details.get("excess", 0.0)}
+        for key, m in tests.items()
+        if "p" in m.details
+    }
+    if not answers:
+        return privacy.inconclusive(name, "no test could be made")
+    least = min(a["p"] for a in answers.values())
+    return Measurement(name, "privacy", least, n=n, unit="p", details={"tests": answers}, note=said)
+
+
+CHECKS: dict[str, tuple[Area, Check]] = {
+    **fidelity.CHECKS,
+    **utility.CHECKS,
+    **PRIVACY_CHECKS,
+    "positive_control": ("privacy", positive_control),
+    "negative_control": ("privacy", negative_control),
+}
+
+
+def judge(
+    evidence: Evidence, extra: Sequence[Measurement] = (), *, attempts: int | None = 1
+) -> Report:
     """Run every check on `evidence` and return the report; `extra` are measurements made elsewhere.
+
+    `attempts` says how many tables of this model were judged by these rows, this one included.
 
     The facts hold rows, the seed, the target's name and the fingerprint of the synthetic rows, by
     which `decide` knows what table the report is about.
@@ -39,6 +117,7 @@ def judge(evidence: Evidence, extra: Sequence[Measurement] = ()) -> Report:
         "schema": evidence.schema.fingerprint,
         "target": None if evidence.schema.target is None else evidence.schema.target.name,
         "seed": evidence.seed,
+        "attempts": attempts,
     }
     return Report((*extra, *run_checks(evidence, CHECKS)), facts)
 
@@ -55,6 +134,9 @@ class RuleResult:
         True only if it was measured and met.
     waived : bool
         The policy does not ask for it; `passed` is then False and does not count.
+    silent : bool
+        An attack that had no power on this table: it speaks neither for the table nor against it,
+        `passed` is False and does not count.
     value, threshold, control : float or None
         What was compared (the bad end of the interval), with what, and what fresh rows score.
     reason : str
@@ -68,6 +150,12 @@ class RuleResult:
     threshold: float | None = None
     control: float | None = None
     reason: str = ""
+    silent: bool = False
+
+    @property
+    def counts(self) -> bool:
+        """Whether the decision depends on it."""
+        return not (self.waived or self.silent)
 
 
 @dataclass(frozen=True)
@@ -77,7 +165,7 @@ class Decision:
     Attributes
     ----------
     passed : bool
-        Every rule that was not waived was measured and met, and there is at least one.
+        Every rule that counts was measured and met, and there is at least one.
     rules : tuple of RuleResult
     fingerprint : str
         Of the one table that this is about.
@@ -91,14 +179,14 @@ class Decision:
     policy: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        required = [r for r in self.rules if not r.waived]
+        required = [r for r in self.rules if r.counts]
         if self.passed != (bool(required) and all(r.passed for r in required)):
             raise ValueError("a decision contradicts its own rules")
 
     @property
     def failing(self) -> tuple[RuleResult, ...]:
         """The rules that refuse."""
-        return tuple(r for r in self.rules if not r.passed and not r.waived)
+        return tuple(r for r in self.rules if not r.passed and r.counts)
 
     def to_json(self) -> str:
         """Return the decision as JSON; NaN cannot occur."""
@@ -118,25 +206,36 @@ def decide(report: Report, policy: GatePolicy, *, fingerprint: str) -> Decision:
     Missing, failed, inconclusive and non-finite measurements refuse, with a reason that says so.
     The bad end of each interval counts. A policy threshold of None waives its rule, in writing.
     """
+    adjusted = holm(_p_values(report))
     rules = (
         _same_table(report, fingerprint),
         _enough_rows(report, policy.min_privacy_rows),
+        _attempts(report, policy.max_attempts),
         _rule(report, "schema.output", policy.max_schema_violations, _at_most("violations")),
         _rule(report, "marginals", policy.max_marginal_excess, _at_most("excess")),
         _rule(report, "pair_loss", policy.max_pair_loss, _pair_loss),
         _rule(report, "c2st", policy.max_c2st, _at_most("AUC")),
         _utility_rule(report, policy.min_utility),
         *(
-            _rule(report, name, policy.max_copy_excess, _copies(policy.copy_p))
-            for name in ("exact_copies", "unique_copies")
+            _rule(report, name, policy.max_copy_excess, _copies(policy.copy_p, adjusted))
+            for name in COPY_TESTS
+        ),
+        *(_rule(report, name, policy.copy_p, _significant(adjusted)) for name in NEAR_TESTS),
+        *(
+            _attack_rule(report, name, policy.max_membership_auc, policy.copy_p, adjusted)
+            for name in MEMBERSHIP_TESTS
         ),
         *(
-            _rule(report, name, policy.copy_p, _near)
-            for name in ("near_copies", "isolated_near_copies")
+            _attack_rule(report, name, policy.max_attack_risk, policy.copy_p, adjusted)
+            for name in RISK_TESTS
         ),
         _rule(report, "dcr_share", policy.max_dcr_z, _dcr(policy.max_dcr_share)),
+        *(
+            _control_rule(report, name, policy, must_refuse=name == "positive_control")
+            for name in ("positive_control", "negative_control")
+        ),
     )
-    passed = all(r.passed for r in rules if not r.waived)
+    passed = all(r.passed for r in rules if r.counts)
     return Decision(passed, rules, fingerprint, policy.model_dump())
 
 
@@ -196,28 +295,123 @@ def _at_least(m: Measurement, threshold: float) -> tuple[bool, float | None, str
     return worst >= threshold and best >= half_way, worst, said
 
 
-def _copies(level: float) -> Compare:
+def holm(p_values: Mapping[str, float]) -> dict[str, float]:
+    """Return p values adjusted for their number. Holm 1979, jstor.org/stable/4615733.
+
+    >>> holm({"a": 0.01, "b": 0.04, "c": 0.03})
+    {'a': 0.03, 'c': 0.06, 'b': 0.06}
+    """
+    adjusted, largest = {}, 0.0
+    for i, name in enumerate(sorted(p_values, key=lambda name: p_values[name])):
+        largest = max(largest, min(1.0, (len(p_values) - i) * p_values[name]))
+        adjusted[name] = largest
+    return adjusted
+
+
+def _p_values(report: Report) -> dict[str, float]:
+    found = {m.name: _detail(m, "p") for m in report if m.name in PRIVACY_TESTS}
+    return {name: p for name, p in found.items() if math.isfinite(p)}
+
+
+def _too_many(p: float, adjusted: float, excess: float, level: float, allowed: float) -> bool:
+    """Whether copies are certainly more than chance: a few of them, or a share beyond `allowed`."""
+    return adjusted < level or (excess > allowed and p < EXCESS_LEVEL)
+
+
+def _copies(level: float, adjusted: Mapping[str, float]) -> Compare:
     def compare(m: Measurement, threshold: float) -> tuple[bool, float | None, str]:
-        p, excess = _detail(m, "p"), _excess(m)
-        refused = p < level or (excess > threshold and p < EXCESS_LEVEL)
-        met = math.isfinite(p) and not refused
+        p, excess = adjusted.get(m.name, math.nan), _excess(m)
+        refused = _too_many(_detail(m, "p"), p, excess, level, threshold)
         said = (
             f"{_percent(m.value)} of train rows met against {_percent(m.control)} of the holdout's "
-            f"(p = {p:.2g}; refused below {level:.2g}, or below {EXCESS_LEVEL} with an excess of "
-            f"more than {threshold:.2%})"
+            f"(adjusted p = {p:.2g}; refused below {level:.2g}, or if an excess of more than "
+            f"{threshold:.2%} has p below {EXCESS_LEVEL})"
         )
-        return met, excess, said
+        return math.isfinite(p) and not refused, excess if math.isfinite(p) else math.nan, said
 
     return compare
 
 
-def _near(m: Measurement, threshold: float) -> tuple[bool, float | None, str]:
-    p = _detail(m, "p")
-    said = (
-        f"{_percent(m.value)} of train rows met against {_percent(m.control)} of the holdout's "
-        f"(p = {p:.2g}, refused below {threshold:.2g})"
-    )
-    return p >= threshold, p, said
+def _significant(adjusted: Mapping[str, float]) -> Compare:
+    def compare(m: Measurement, threshold: float) -> tuple[bool, float | None, str]:
+        p = adjusted.get(m.name, math.nan)
+        shown = (
+            f"{_percent(m.value)} of train rows met against {_percent(m.control)} of the holdout's"
+        )
+        if m.unit == "rows":
+            shown = f"a single train row is written {m.value:.0f} times at most"
+        return p >= threshold, p, f"{shown} (adjusted p = {p:.2g}, refused below {threshold:.2g})"
+
+    return compare
+
+
+def _attack_rule(
+    report: Report,
+    name: str,
+    limit: float | None,
+    level: float,
+    adjusted: Mapping[str, float],
+) -> RuleResult:
+    """Refuse a leak that is certain, or that may be above `limit`; no power is nothing in favour.
+
+    An attack that had no power is silent: that the gate as a whole has
+    power is what the positive control proves. Missing and failed refuse.
+    """
+    m, p = report.get(name), adjusted.get(name, math.nan)
+    if m is None or m.status != "inconclusive" or limit is None or p < level:
+        certain = replace(m, status="measured") if m is not None and p < level else m
+        changed = report if certain is None else Report((certain,), report.facts)
+        return _rule(changed, name, limit, _attack(level, p))
+    reason = f"says nothing either way: {m.note}"
+    return RuleResult(name, False, threshold=limit, control=m.control, reason=reason, silent=True)
+
+
+def _attack(level: float, p: float) -> Compare:
+    def compare(m: Measurement, threshold: float) -> tuple[bool, float | None, str]:
+        worst = _worst(m)
+        said = (
+            f"{m.unit} {m.value:.3g}, at most {worst:.3g} (refused above {threshold:.3g}), "
+            f"adjusted p = {p:.2g} (refused below {level:.2g})"
+        )
+        return p >= level and worst <= threshold, worst if math.isfinite(p) else math.nan, said
+
+    return compare
+
+
+def _control_rule(
+    report: Report, name: str, policy: GatePolicy, *, must_refuse: bool
+) -> RuleResult:
+    """Require that the tests refuse the planted copies, and that they pass fresh real rows."""
+
+    def compare(m: Measurement, threshold: float) -> tuple[bool, float | None, str]:
+        tests = m.details["tests"]
+        adjusted = holm({key: t["p"] for key, t in tests.items()})
+        if must_refuse:  # judged as strictly as the output: by the whole family
+            adjusted = {key: len(PRIVACY_TESTS) * t["p"] for key, t in tests.items()}
+        refusing = [
+            key
+            for key, t in tests.items()
+            if _too_many(t["p"], adjusted[key], t["excess"], threshold, policy.max_copy_excess)
+        ]
+        by = f"refused by {', '.join(refusing)}" if refusing else "not refused"
+        if must_refuse and not refusing:
+            by += (
+                ": with this table the tests are blind to such a leak, so nothing is proven; "
+                "use more rows or a larger holdout"
+            )
+        if not must_refuse and refusing:
+            by += ": the tests cannot be trusted on this table; use more rows"
+        return bool(refusing) == must_refuse, m.value, f"{m.note}: {by}"
+
+    return _rule(report, name, policy.copy_p if policy.prove_power else None, compare)
+
+
+def _attempts(report: Report, allowed: int) -> RuleResult:
+    made = report.facts.get("attempts")
+    name, count = "attempts", made if isinstance(made, int) else math.inf
+    said = f"table {made} of one model judged by the same rows; at most {allowed}: train it anew"
+    value = None if math.isinf(count) else float(count)
+    return RuleResult(name, count <= allowed, False, value, float(allowed), reason=said)
 
 
 def _dcr(allowed: float) -> Compare:

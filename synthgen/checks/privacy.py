@@ -13,16 +13,19 @@ Distances are Gower's: the mean over columns of |rank difference| for numbers (r
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import hypergeom, norm
+from scipy.stats import beta, binom, hypergeom, norm
 
 from synthgen.checks.check import Area, Check, Evidence, Measurement
 from synthgen.checks.features import Bools, Ints, is_numeric, levels, numbers, take
+from synthgen.checks.fidelity import auc, auc_error
 from synthgen.rng import stream
+from synthgen.schema import Column
 
 Distances = NDArray[np.float32]
 
@@ -35,6 +38,12 @@ ISOLATED_SHARE = 0.05
 MIN_ISOLATED = 100
 #: A synthetic row at less than this share of the way to the nearest real row is too near.
 ISOLATED_RATIO = 0.5
+#: Level at which a row's total decides whether it counts as a test of `repeated_copies`.
+REPEATED_LEVEL = 1e-3
+#: An AUC of membership up to here is what any model that learnt shows.
+LEARNT_AUC = 0.52
+#: Fewer rows a side leave a membership attack nothing to say.
+MIN_TARGETS = 100
 #: Distances closer than this are ties (float32 sums).
 TIE = 1e-6
 #: Rows and columns of one block of the distance matrix: 2 MB, so that it stays in the cache.
@@ -89,15 +98,15 @@ def copies(evidence: Evidence) -> list[Measurement]:
     """Count train and holdout rows that a synthetic row equals in every modelled column.
 
     ``exact_copies`` looks at all rows; ``unique_copies`` only at rows that nobody else in train
-    and holdout shares, which finds a few copies among many legitimate ones. Numbers are compared
-    at the schema's decimals.
+    and holdout shares, which finds a few copies among many legitimate ones; ``repeated_copies``
+    at how often one such row of train is written. Numbers are compared at the schema's decimals.
     """
-    names = ("exact_copies", "unique_copies")
+    names = ("exact_copies", "unique_copies", "repeated_copies")
     if not evidence.schema.modelled or not all(_sizes(evidence)):
-        return [_inconclusive(name, "no modelled column or no rows") for name in names]
+        return [inconclusive(name, "no modelled column or no rows") for name in names]
     train, holdout, synthetic = row_ids(evidence)
     met_train, met_holdout = np.isin(train, synthetic), np.isin(holdout, synthetic)
-    everyone = _hits(met_train, met_holdout)
+    everyone = hits_of(met_train, met_holdout)
     occurrences = np.bincount(np.concatenate([train, holdout]))
     alone_train, alone_holdout = occurrences[train] == 1, occurrences[holdout] == 1
     shares = {
@@ -105,7 +114,10 @@ def copies(evidence: Evidence) -> list[Measurement]:
         "synthetic_equal_holdout": float(np.isin(synthetic, holdout).mean()),
     }
     everyone_said = "share of train rows that a synthetic row equals"
-    found = [_compared(names[0], everyone, everyone_said, shares)]
+    found = [
+        compared(names[0], everyone, everyone_said, shares),
+        _repeated(names[2], train, holdout, synthetic),
+    ]
     if not alone_train.any() or not alone_holdout.any():
         note = "no row is unique in the real table, so none can be singled out"
         return [
@@ -114,9 +126,41 @@ def copies(evidence: Evidence) -> list[Measurement]:
                 names[1], "privacy", 0.0, 0.0, 0.0, control=0.0, details={"p": 1.0}, note=note
             ),
         ]
-    alone = _hits(met_train[alone_train], met_holdout[alone_holdout])
+    alone = hits_of(met_train[alone_train], met_holdout[alone_holdout])
     alone_said = "the same among rows that occur once in the real table"
-    return [*found, _compared(names[1], alone, alone_said, {})]
+    return [*found, compared(names[1], alone, alone_said, {})]
+
+
+def _repeated(name: str, train: Ints, holdout: Ints, synthetic: Ints) -> Measurement:
+    """Test whether a train row that occurs once in the real table is written too many times.
+
+    Given how often a row occurs in real and synthetic rows together, the synthetic share of that is
+    binomial if both come from one population. Rows that occur too rarely to be significant at all
+    are not counted as tests (Tarone 1990, doi:10.2307/2531456); Bonferroni over the others.
+    """
+    size = int(max(train.max(), holdout.max(), synthetic.max())) + 1
+    in_train, in_real, written = (
+        np.bincount(ids, minlength=size)
+        for ids in (train, np.concatenate([train, holdout]), synthetic)
+    )
+    share = len(synthetic) / (len(synthetic) + len(train) + len(holdout))
+    total = in_real + written
+    floors = np.sort(share ** total[total > 0])
+    tests = 1
+    while tests < len(floors) and floors[tests] * (tests + 1) < REPEATED_LEVEL:
+        tests += 1
+    single = (in_train == 1) & (in_real == 1) & (written > 0)
+    tails = binom.sf(written[single] - 1, total[single], share)
+    most = int(written[single].max(initial=0))
+    return Measurement(
+        name,
+        "privacy",
+        float(most),
+        n=int(single.sum()),
+        unit="rows",
+        details={"p": min(1.0, float(tails.min(initial=1.0)) * tests), "tests": tests},
+        note="most often that one train row, single in the real table, is written",
+    )
 
 
 def row_ids(evidence: Evidence) -> tuple[Ints, Ints, Ints]:
@@ -137,25 +181,83 @@ def near_copies(evidence: Evidence) -> list[Measurement]:
     ``isolated_near_copies``: among the most isolated rows, nearer than half the way to the nearest
     other train row. ``dcr_share``: synthetic rows nearer to train than to as many holdout rows,
     ties half; .5 is ideal and proves nothing (Yao et al. 2025, arXiv 2505.01524).
+    ``membership_distance``: who was in train, guessed from how much nearer than to other real rows
+    a row is to the nearest synthetic one (k = 1). The density ratio of DOMIAS (van Breugel et al.
+    2023, arXiv 2302.12580). NOTE[DIFF]: nearest neighbours for densities, the other train rows for
+    the reference, which is an attacker who knows everybody else.
     """
-    names = ("near_copies", "isolated_near_copies", "dcr_share")
+    names = ("near_copies", "isolated_near_copies", "dcr_share", "membership_distance")
     if not evidence.schema.modelled or min(_sizes(evidence)) < 2:
-        return [_inconclusive(name, "no modelled column or too few rows") for name in names]
+        return [inconclusive(name, "no modelled column or too few rows") for name in names]
     rng = stream(evidence.seed, "near_copies")
     tables = [
         take(f, MAX_DISTANCE_ROWS, rng)
         for f in (evidence.train, evidence.holdout, evidence.synthetic)
     ]
-    train, holdout, synthetic = positions(tables, evidence)
+    train, holdout, synthetic = positions(tables, evidence.schema.modelled)
     to_synthetic, held_to_synthetic = (nearest(p, synthetic)[0] for p in (train, holdout))
     alone, _ = nearest(train, train, skip_self=True)
     held_alone, _ = nearest(holdout, train)
     tau = float(np.quantile(held_alone, NEAR_QUANTILE)) + TIE
-    near = _hits(to_synthetic <= tau, held_to_synthetic <= tau)
+    near = hits_of(to_synthetic <= tau, held_to_synthetic <= tau)
     said = f"share of train rows with a synthetic row within {tau:.4f}"
-    found = [_compared(names[0], near, said, {"distance": tau})]
+    found = [compared(names[0], near, said, {"distance": tau})]
     found.append(_isolated(names[1], to_synthetic, held_to_synthetic, alone, held_alone))
-    return [*found, _dcr(train, holdout, synthetic, rng)]
+    found.append(_dcr(train, holdout, synthetic, rng))
+    ratio = [
+        np.log(apart + TIE) - np.log(reached + TIE)
+        for apart, reached in ((alone, to_synthetic), (held_alone, held_to_synthetic))
+    ]
+    said = "AUC of guessing train rows by how near a synthetic row is, given how near others are"
+    return [*found, membership(names[3], ratio[0], ratio[1], said)]
+
+
+def membership(name: str, inside: Distances, outside: Distances, said: str) -> Measurement:
+    """Judge scores (N,) of train rows against scores (M,) of holdout rows; high says "in train".
+
+    The value is the AUC. ``p`` is twice the smaller of two p values: that of an AUC above
+    `LEARNT_AUC`, and Fisher's of how many train rows are among the top hundredth of all scores.
+    ``tpr_1`` and ``tpr_01`` are the shares of train rows found at false positive rates of 1 % and
+    .1 %, with Clopper-Pearson intervals (Carlini et al. 2022, arXiv 2112.03570); None if there are
+    too few holdout rows to speak of such a rate.
+    """
+    n, m = len(inside), len(outside)
+    if min(n, m) < MIN_TARGETS:
+        return inconclusive(name, f"{min(n, m)} rows a side; {MIN_TARGETS} are needed")
+    scores = np.concatenate([inside, outside]).astype("float64")
+    if not np.isfinite(scores).all():
+        return Measurement(name, "privacy", None, status="failed", note="a score is not finite")
+    area = auc(np.arange(n + m) < n, scores)
+    error = max(auc_error(area, n, m), TIE)
+    limit = float(np.quantile(scores, 0.99))
+    top = hits_of(inside > limit, outside > limit)
+    p = min(float(norm.sf((area - LEARNT_AUC) / error)), top.p)
+    half = float(norm.ppf(0.975)) * error
+    details: dict[str, float | None] = {"p": min(1.0, 2 * p), "n_holdout": m}
+    for label, rate in (("tpr_1", 0.01), ("tpr_01", 0.001)):
+        found = int((inside > np.quantile(outside, 1 - rate, method="higher")).sum())
+        low, high = clopper_pearson(found, n)
+        enough = m * rate >= 1
+        values = (found / n, low, high) if enough else (None,) * 3
+        details |= dict(zip((label, f"{label}_low", f"{label}_high"), values, strict=True))
+    return Measurement(
+        name,
+        "privacy",
+        area,
+        max(0.0, area - half),
+        min(1.0, area + half),
+        n=n,
+        unit="AUC",
+        control=0.5,
+        details=details,
+        note=said,
+    )
+
+
+def clopper_pearson(k: int, n: int) -> tuple[float, float]:
+    """Return the exact 95 % interval of a share. Clopper & Pearson 1934, doi:10.2307/2331986."""
+    low = 0.0 if k == 0 else float(beta.ppf(0.025, k, n - k + 1))
+    return low, 1.0 if k == n else float(beta.ppf(0.975, k + 1, n - k))
 
 
 @dataclass(frozen=True, repr=False)
@@ -172,11 +274,11 @@ class Positions:
         return Positions(self.numbers[rows], self.levels[rows])
 
 
-def positions(tables: list[pd.DataFrame], evidence: Evidence) -> list[Positions]:
+def positions(tables: Sequence[pd.DataFrame], columns: Sequence[Column]) -> list[Positions]:
     """Place all tables in one space, numbers ranked among the rows of the first."""
     ranks: list[list[Distances]] = [[] for _ in tables]
     codes: list[list[Ints]] = [[] for _ in tables]
-    for column in evidence.schema.modelled:
+    for column in columns:
         parts = [t[column.name] for t in tables]
         if is_numeric(column):
             values = [numbers(p, column) for p in parts]
@@ -242,13 +344,13 @@ def _isolated(
     limit = float(np.quantile(np.concatenate([alone, held_alone]), 1 - share))
     chosen, held = alone >= limit, held_alone >= limit
     if not chosen.any() or not held.any():
-        return _inconclusive(name, "the isolated rows are all on one side")
-    hits = _hits(
+        return inconclusive(name, "the isolated rows are all on one side")
+    hits = hits_of(
         near[chosen] <= ISOLATED_RATIO * alone[chosen] + TIE,
         held_near[held] <= ISOLATED_RATIO * held_alone[held] + TIE,
     )
     said = "share of isolated train rows with a synthetic row within half their distance to others"
-    return _compared(name, hits, said, {"isolation": limit})
+    return compared(name, hits, said, {"isolation": limit})
 
 
 def _dcr(
@@ -283,11 +385,13 @@ def _dcr(
     )
 
 
-def _hits(train: Bools, holdout: Bools) -> Hits:
+def hits_of(train: Bools, holdout: Bools) -> Hits:
+    """Count which train rows (N,) and which holdout rows (M,) were met."""
     return Hits(int(train.sum()), len(train), int(holdout.sum()), len(holdout))
 
 
-def _compared(name: str, hits: Hits, said: str, details: dict[str, float]) -> Measurement:
+def compared(name: str, hits: Hits, said: str, details: dict[str, float]) -> Measurement:
+    """Return the share of train rows met, the holdout's as its control, and Fisher's p."""
     low, high = wilson(hits.train, hits.n_train)
     seen = hits.smallest_seen(1e-3)
     return Measurement(
@@ -315,7 +419,8 @@ def _sizes(evidence: Evidence) -> list[int]:
     return [len(f) for f in (evidence.train, evidence.holdout, evidence.synthetic)]
 
 
-def _inconclusive(name: str, note: str) -> Measurement:
+def inconclusive(name: str, note: str) -> Measurement:
+    """Return the measurement of a test that cannot say anything, and why."""
     return Measurement(name, "privacy", None, status="inconclusive", note=note)
 
 

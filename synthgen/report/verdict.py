@@ -29,13 +29,24 @@ TITLES = {
     "unique_copies": "Copies of rows that occur once",
     "near_copies": "Near copies of training rows",
     "isolated_near_copies": "Near copies of lonely rows",
+    "repeated_copies": "One person written many times",
+    "membership_distance": "Guessing who was in training, by distance",
+    "membership_learned": "Guessing who was in training, by trees",
+    "linkability": "Linking two halves of a person",
+    "attribute_inference": "Guessing a sensitive column",
+    "singling_out_1": "Singling out by one column",
+    "singling_out_4": "Singling out by four columns",
+    "small_cells": "People alone in a cell",
+    "positive_control": "Planted copies are found",
+    "negative_control": "Fresh real rows pass",
+    "attempts": "Tables of one model judged",
     "dcr_share": "Distance to training rows",
 }
 
 
 @dataclass(frozen=True)
 class RuleRow:
-    """One line of the gate's table; `state` is met, failing or waived."""
+    """One line of the gate's table; `state` is met, failing, silent or waived."""
 
     name: str
     title: str
@@ -64,13 +75,16 @@ class MeasureRow:
 _STATES = {  # state: (order, sign, word)
     "failing": (0, "✕", "refused"),
     "met": (1, "✓", "met"),
-    "waived": (2, DASH, "waived"),
+    "silent": (2, DASH, "no power"),
+    "waived": (3, DASH, "waived"),
 }
 
 
 def _state(rule: RuleResult) -> str:
     if rule.waived:
         return "waived"
+    if rule.silent:
+        return "silent"
     return "met" if rule.passed else "failing"
 
 
@@ -106,7 +120,7 @@ def title(name: str) -> str:
 
 def summary(report: Report, decision: Decision) -> Iterable[str]:
     """Say in a few sentences what a data owner has to know."""
-    required = [r for r in decision.rules if not r.waived]
+    required = [r for r in decision.rules if r.counts]
     failing = [r for r in required if not r.passed]
     waived = [r for r in decision.rules if r.waived]
     if decision.passed:
@@ -119,6 +133,9 @@ def summary(report: Report, decision: Decision) -> Iterable[str]:
         yield "A refused table is not exported; the table below gives the reasons."
     if waived:
         yield f"Waived and so not judged: {'; '.join(title(r.name).lower() for r in waived)}."
+    if silent := [r for r in decision.rules if r.silent]:
+        named = "; ".join(title(r.name).lower() for r in silent)
+        yield f"Attacks that had no power on this table, so prove nothing: {named}."
     told = {m.name: m for m in report if m.status == "measured"}
     if (m := told.get("marginals")) and m.worst is not None:
         yield (
