@@ -6,7 +6,8 @@
 A seed shuffles all real rows of a table and cuts them into train, holdout (a fifth of both, as in a
 run) and as many disjoint fresh rows as train has, which stand for the output of a perfect model.
 Each leak of `LEAKS` is planted into these; nothing is trained. `--synthetic` judges a table that a
-model drew after training on the whole train half, with a quarter as many rows of the other half for holdout.
+model drew after training on the whole train half, with a quarter
+as many rows of the other half for the holdout.
 Only privacy rules are judged; the defaults of `GatePolicy` apply.
 """
 

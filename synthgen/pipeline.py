@@ -469,6 +469,7 @@ def _refuse_huge(table: PackedTable) -> None:
 
 
 def _notes(table: PackedTable, config: RunConfig, *, inferred: bool) -> Iterator[str]:
+    from synthgen.checks.gate import too_few_to_prove
     from synthgen.infer import NOTE
 
     if inferred:
@@ -486,6 +487,11 @@ def _notes(table: PackedTable, config: RunConfig, *, inferred: bool) -> Iterator
         yield (
             f"holdout or output will have about {smallest} rows and the gate asks for "
             f"{config.gate.min_privacy_rows}: expect a refusal"
+        )
+    if config.gate.prove_power and too_few_to_prove(len(table), config.split.holdout):
+        yield (
+            "rows are too few for the gate to find copies planted to test it: expect a refusal; use "
+            "more rows or a larger split.holdout, or waive it (gate.prove_power = false)"
         )
 
 

@@ -152,11 +152,25 @@ def test_a_fresh_sample_of_the_population_passes(finished: Outcome, tmp_path: Pa
     fresh = demo.demo_frame(400, seed=99)
     folder.write_table(folder.synthetic_path, SyntheticTable(folder.schema, fresh.data, seed=1))
     strict = folder.config.model_dump(exclude_none=True, exclude={"gate"})
-    # 1,500 rows are too few to predict readmission from the real rows either
-    strict["gate"] = {"min_utility": None}
+    # 1,500 rows are too few to predict readmission from the real rows either, and to prove power
+    strict["gate"] = {"min_utility": None, "prove_power": False}
     folder.write(folder.config_path, RunConfig.build(strict).to_toml())
     pipeline.validate(folder)
     assert folder.decision.passed, folder.decision.failing
+
+
+def test_tables_of_one_model_are_counted_once_each(finished: Outcome, tmp_path: Path) -> None:
+    folder = copy_of(finished, tmp_path / "run")
+    assert [folder.attempt("model", mark) for mark in ("a", "a", "b")] == [1, 1, 2]
+    assert folder.attempt("another", "a") == 1
+    assert folder.report.facts["attempts"] == 1
+    config = folder.config.model_dump(exclude_none=True)
+    config["gate"]["max_attempts"] = 1
+    folder.write(folder.config_path, RunConfig.build(config).to_toml())
+    again = demo.demo_frame(400, seed=98)
+    folder.write_table(folder.synthetic_path, SyntheticTable(folder.schema, again.data, seed=2))
+    pipeline.validate(folder)
+    assert [r.name for r in folder.decision.failing] == ["attempts"]
 
 
 def test_a_table_changed_after_its_decision_is_refused(finished: Outcome, tmp_path: Path) -> None:

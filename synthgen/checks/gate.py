@@ -55,6 +55,18 @@ def positive_control(evidence: Evidence) -> list[Measurement]:
     return [_control("positive_control", found, len(planted), said)]
 
 
+def too_few_to_prove(rows: int, holdout: float) -> bool:
+    """Whether a table of `rows` rows, a share of them held out, is too small to find what is planted.
+
+    If none of k copies is among holdout rows, Fisher's p is about (1 - holdout) ** k.
+
+    >>> too_few_to_prove(2_000, 0.2), too_few_to_prove(2_000, 0.5)
+    (True, False)
+    """
+    planted = math.ceil(PLANTED_SHARE * rows * (1 - holdout))
+    return (1 - holdout) ** planted >= EXCESS_LEVEL
+
+
 def negative_control(evidence: Evidence) -> list[Measurement]:
     """Judge half of the holdout as if it were the output, against the other half: a clean table."""
     halves = np.array_split(
