@@ -329,7 +329,8 @@ def validate(folder: RunFolder) -> Receipt:
             seed=derive(seed_of(config), "validate") % 2**31,
         )
         output = check_file(folder.synthetic_path, schema, name="output")
-        report = judge(evidence, extra=(*folder.input, *output))
+        attempts = folder.attempt(folder.draw["synthesizer"], table.fingerprint)
+        report = judge(evidence, extra=(*folder.input, *output), attempts=attempts)
         decision = decide(report, config.gate, fingerprint=table.fingerprint)
         html = render(
             report,
@@ -490,8 +491,8 @@ def _notes(table: PackedTable, config: RunConfig, *, inferred: bool) -> Iterator
         )
     if config.gate.prove_power and too_few_to_prove(len(table), config.split.holdout):
         yield (
-            "rows are too few for the gate to find copies planted to test it: expect a refusal; use "
-            "more rows or a larger split.holdout, or waive it (gate.prove_power = false)"
+            "rows are too few for the gate to find copies planted to test it: expect a refusal; "
+            "use more rows or a larger split.holdout, or waive it (gate.prove_power = false)"
         )
 
 

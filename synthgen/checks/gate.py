@@ -28,7 +28,8 @@ EXCESS_LEVEL = 0.01
 PLANTED_SHARE = 0.01
 #: The family of tests that ask whether train rows fare otherwise than holdout rows (Holm).
 COPY_TESTS = ("exact_copies", "unique_copies")
-NEAR_TESTS = ("repeated_copies", "near_copies", "isolated_near_copies")
+#: Found among few rows, where a share says little and only the p value counts.
+NEAR_TESTS = ("repeated_copies", "rare_copies", "near_copies", "isolated_near_copies")
 MEMBERSHIP_TESTS = ("membership_distance", "membership_learned")
 RISK_TESTS = (
     "linkability",
@@ -56,7 +57,7 @@ def positive_control(evidence: Evidence) -> list[Measurement]:
 
 
 def too_few_to_prove(rows: int, holdout: float) -> bool:
-    """Whether a table of `rows` rows, a share of them held out, is too small to find what is planted.
+    """Whether `rows` rows, a share of them held out, are too few to find the planted ones.
 
     If none of k copies is among holdout rows, Fisher's p is about (1 - holdout) ** k.
 

@@ -6,8 +6,8 @@ learnt the population meets both equally often, and one that memorised meets tra
 test is Fisher's exact one, one-sided, so tables that legitimately hold many equal rows are judged
 as strictly as others. Controls as in Giomi et al. 2023 (doi:10.56553/popets-2023-0055).
 
-Distances are Gower's: the mean over columns of |rank difference| for numbers (ranks in train,
-[0, 1]) and of 0 / 1 for levels and missingness.
+Distances are Gower's: the mean over columns of |rank difference| for numbers (ranks of the
+different values in train, [0, 1]) and of 0 / 1 for levels and missingness.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scipy.stats import beta, binom, hypergeom, norm
 
 from synthgen.checks.check import Area, Check, Evidence, Measurement
-from synthgen.checks.features import Bools, Ints, is_numeric, levels, numbers, take
+from synthgen.checks.features import Bools, Floats, Ints, is_numeric, levels, numbers, take
 from synthgen.checks.fidelity import auc, auc_error
 from synthgen.rng import stream
 from synthgen.schema import Column
@@ -38,6 +38,8 @@ ISOLATED_SHARE = 0.05
 MIN_ISOLATED = 100
 #: A synthetic row at less than this share of the way to the nearest real row is too near.
 ISOLATED_RATIO = 0.5
+#: Rows whose cells are the rarest: this share of train and holdout together.
+RARE_SHARE = 0.2
 #: Level at which a row's total decides whether it counts as a test of `repeated_copies`.
 REPEATED_LEVEL = 1e-3
 #: An AUC of membership up to here is what any model that learnt shows.
@@ -99,9 +101,11 @@ def copies(evidence: Evidence) -> list[Measurement]:
 
     ``exact_copies`` looks at all rows; ``unique_copies`` only at rows that nobody else in train
     and holdout shares, which finds a few copies among many legitimate ones; ``repeated_copies``
-    at how often one such row of train is written. Numbers are compared at the schema's decimals.
+    at how often one such row of train is written; ``rare_copies`` at the fifth of rows whose cells
+    are the rarest, where copies by chance are rarest too. Numbers are compared at the schema's
+    decimals.
     """
-    names = ("exact_copies", "unique_copies", "repeated_copies")
+    names = ("exact_copies", "unique_copies", "repeated_copies", "rare_copies")
     if not evidence.schema.modelled or not all(_sizes(evidence)):
         return [inconclusive(name, "no modelled column or no rows") for name in names]
     train, holdout, synthetic = row_ids(evidence)
@@ -117,6 +121,7 @@ def copies(evidence: Evidence) -> list[Measurement]:
     found = [
         compared(names[0], everyone, everyone_said, shares),
         _repeated(names[2], train, holdout, synthetic),
+        _rare(names[3], evidence, met_train, met_holdout),
     ]
     if not alone_train.any() or not alone_holdout.any():
         note = "no row is unique in the real table, so none can be singled out"
@@ -161,6 +166,33 @@ def _repeated(name: str, train: Ints, holdout: Ints, synthetic: Ints) -> Measure
         details={"p": min(1.0, float(tails.min(initial=1.0)) * tests), "tests": tests},
         note="most often that one train row, single in the real table, is written",
     )
+
+
+def _rare(name: str, evidence: Evidence, train: Bools, holdout: Bools) -> Measurement:
+    """Count the copies among the rows of the least likely cells, columns taken by themselves."""
+    surprise = np.zeros(len(train) + len(holdout))
+    for column in evidence.schema.modelled:
+        parts = [f[column.name] for f in (evidence.train, evidence.holdout)]
+        if is_numeric(column):
+            codes = _twentieths(np.concatenate([numbers(p, column) for p in parts]))
+        else:
+            codes = np.concatenate(levels(parts, column))
+        surprise -= np.log(np.bincount(codes)[codes] / len(codes))
+    rare = surprise >= np.quantile(surprise, 1 - RARE_SHARE)
+    of_train, of_holdout = rare[: len(train)], rare[len(train) :]
+    if not of_train.any() or not of_holdout.any():
+        return inconclusive(name, "the rarest rows are all on one side")
+    said = "share of the rarest train rows that a synthetic row equals"
+    return compared(name, hits_of(train[of_train], holdout[of_holdout]), said, {})
+
+
+def _twentieths(values: Floats) -> Ints:
+    """Return which of twenty bins of equal mass each value (N,) lies in; missing is one more."""
+    known = values[~np.isnan(values)]
+    edges = np.unique(np.quantile(known, np.arange(1, 20) / 20)) if len(known) else known
+    codes = np.searchsorted(edges, values, "left").astype("int64")
+    codes[np.isnan(values)] = len(edges) + 1
+    return codes
 
 
 def row_ids(evidence: Evidence) -> tuple[Ints, Ints, Ints]:
@@ -275,14 +307,17 @@ class Positions:
 
 
 def positions(tables: Sequence[pd.DataFrame], columns: Sequence[Column]) -> list[Positions]:
-    """Place all tables in one space, numbers ranked among the rows of the first."""
+    """Place all tables in one space, numbers ranked among the different values of the first.
+
+    Among values and not rows, so that a small step off a value that half of the rows hold is small.
+    """
     ranks: list[list[Distances]] = [[] for _ in tables]
     codes: list[list[Ints]] = [[] for _ in tables]
     for column in columns:
         parts = [t[column.name] for t in tables]
         if is_numeric(column):
             values = [numbers(p, column) for p in parts]
-            known = np.sort(values[0][~np.isnan(values[0])])
+            known = np.unique(values[0][~np.isnan(values[0])])
             for block, v in zip(ranks, values, strict=True):
                 middle = np.searchsorted(known, v, "left") + np.searchsorted(known, v, "right")
                 rank = middle / (2 * max(len(known), 1))

@@ -30,6 +30,7 @@ TITLES = {
     "near_copies": "Near copies of training rows",
     "isolated_near_copies": "Near copies of lonely rows",
     "repeated_copies": "One person written many times",
+    "rare_copies": "Copies of unusual rows",
     "membership_distance": "Guessing who was in training, by distance",
     "membership_learned": "Guessing who was in training, by trees",
     "linkability": "Linking two halves of a person",

@@ -102,6 +102,19 @@ def test_one_row_written_many_times():
     assert found.details["p"] == pytest.approx(10 / 512)
 
 
+def test_copies_of_unusual_rows_are_counted_by_themselves():
+    # two rows of ten have a level that nobody else has: one of train's is written, no holdout's
+    schema = TableSchema(name="t", columns=(Column(name="c", kind="categorical"),))
+    train, holdout, synthetic = (
+        pd.DataFrame({"c": pd.Series(list(text), dtype="str")})
+        for text in ("xwaaaaaaaa", "yzaaaaaaaa", "xaaa")
+    )
+    rare = {m.name: m for m in privacy.copies(Evidence(schema, train, holdout, synthetic))}[
+        "rare_copies"
+    ]
+    assert (rare.value, rare.control, rare.n) == (0.5, 0.0, 2)
+
+
 def test_a_cell_with_one_person():
     # the level of train's first row is hers alone and is written; the holdout's single one is not
     schema = TableSchema(name="t", columns=(Column(name="c", kind="categorical"),))

@@ -107,7 +107,7 @@ def test_auc_by_hand():
 def test_copies_of_four_rows():
     # train rows (1, a) and (2, a) are met, 2.04 being 2.0 at one decimal; holdout shares both
     evidence = four(frame([1.0, 2.04, 7.0, 8.0], "aaab"))
-    everyone, _, alone = copies(evidence)
+    everyone, _, _, alone = copies(evidence)
     assert (everyone.name, everyone.value, everyone.control) == ("exact_copies", 0.5, 0.5)
     assert everyone.details["synthetic_equal_train"] == 0.5
     # rows that occur once: (3, b), (4, b) in train and (3, a), (9, b) in the holdout
