@@ -315,7 +315,7 @@ def validate(folder: RunFolder) -> Receipt:
         from synthgen.checks.check import Evidence
         from synthgen.checks.expectations import check_file
         from synthgen.checks.gate import decide, judge
-        from synthgen.report import render
+        from synthgen.report import Figures, document, render
 
         config, schema = folder.config, folder.schema
         folder.decision_path.unlink(missing_ok=True)  # a crash below must not leave an old yes
@@ -332,15 +332,10 @@ def validate(folder: RunFolder) -> Receipt:
         attempts = folder.attempt(folder.draw["synthesizer"], table.fingerprint)
         report = judge(evidence, extra=(*folder.input, *output), attempts=attempts)
         decision = decide(report, config.gate, fingerprint=table.fingerprint)
-        html = render(
-            report,
-            decision,
-            evidence,
-            training=folder.training,
-            provenance=provenance(folder),
-        )
-        folder.write(folder.report_path, report.to_json())
-        folder.write(folder.html_path, html)
+        figures, made = Figures.of(report, evidence, folder.training), provenance(folder)
+        shown = document(report, decision, figures, made)
+        folder.write(folder.report_path, json.dumps(shown, indent=1, allow_nan=False))
+        folder.write(folder.html_path, render(report, decision, figures, provenance=made))
         folder.write(folder.decision_path, decision.to_json())
         folder.log(stage="validate", event="note", passed=decision.passed)
         return folder.receipt("validate", folder.decision_path, len(table))

@@ -116,7 +116,7 @@ def pairs(evidence: Evidence) -> list[Measurement]:
     Numbers are cut at train's quantiles (deciles, from 3,000 rows on), a value on an edge below
     it, so that a point mass is a bin of its own; missing is a level. ``pair_tv`` is the mean total
     variation distance; its details hold every pair's distance, control and strength (Cramer's V in
-    train), and what train rows with every column shuffled score.
+    train and in the synthetic rows), and what train rows with every column shuffled score.
 
     ``pair_loss`` takes the strongest pairs only and puts their distance on a scale from the
     control (0) to the shuffled rows (1): the share of what the columns tell about each other that
@@ -144,14 +144,23 @@ def pairs(evidence: Evidence) -> list[Measurement]:
         apart[k] = tvd(shuffled[i] * _width(coded[j]) + shuffled[j], pair.train).value
         drawn[:, k] = [tvd(pair.synthetic[s], pair.train).value for s in samples]
     strength = np.array([cramers_v(coded[i].train, coded[j].train) for i, j in chosen])
+    drawn_strength = [cramers_v(coded[i].synthetic, coded[j].synthetic) for i, j in chosen]
     strong = np.argsort(-strength, kind="stable")[: max(LEAST_STRONG, len(chosen) // 4)]
     mean, half = float(value.mean()), Z95 * float(drawn.mean(axis=1).std(ddof=1))
     lost = float((value - control)[strong].mean())
     lost_half = Z95 * float(drawn[:, strong].mean(axis=1).std(ddof=1))
     scale = max(float((apart - control)[strong].mean()), LEAST_STRUCTURE)
     table = [
-        {"columns": [names[i], names[j]], "value": float(v), "control": float(c), "strength": s}
-        for (i, j), v, c, s in zip(chosen, value, control, strength.tolist(), strict=True)
+        {
+            "columns": [names[i], names[j]],
+            "value": float(v),
+            "control": float(c),
+            "strength": s,
+            "strength_synthetic": d,
+        }
+        for (i, j), v, c, s, d in zip(
+            chosen, value, control, strength.tolist(), drawn_strength, strict=True
+        )
     ]
     return [
         Measurement(
@@ -185,6 +194,8 @@ def cramers_v(a: Ints, b: Ints) -> float:
     Cramer's V with the bias correction of Bergsma 2013, doi:10.1016/j.jkss.2012.10.002.
     """
     n, rows, columns = len(a), len(np.unique(a)), len(np.unique(b))
+    if min(rows, columns) < 2:  # a constant tells nothing
+        return 0.0
     table = np.zeros((int(a.max()) + 1, int(b.max()) + 1))
     np.add.at(table, (a, b), 1)
     expected = np.outer(table.sum(axis=1), table.sum(axis=0)) / n

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from types import MappingProxyType
@@ -11,8 +11,9 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
-from synthgen.checks.check import Evidence, Report
+from synthgen.checks.check import Report
 from synthgen.checks.gate import Decision
+from synthgen.report.figures import Figures
 from synthgen.report.text import share, visible
 from synthgen.report.view import build
 
@@ -22,9 +23,8 @@ _NOTHING: Mapping[str, Any] = MappingProxyType({})
 def render(
     report: Report,
     decision: Decision,
-    evidence: Evidence,
+    figures: Figures,
     *,
-    training: Sequence[Mapping[str, Any]] = (),
     provenance: Mapping[str, Any] = _NOTHING,
 ) -> str:
     """Return the report as one self-contained HTML page.
@@ -33,12 +33,8 @@ def render(
     ----------
     report, decision
         What was measured and what the gate made of it.
-    evidence : Evidence
-        The tables, for the distributions. What fewer than `cells.K` holdout rows share is not
-        drawn; synthetic rows are compared with holdout rows, which the generator never saw.
-    training : sequence of mappings
-        Records of the training log: ``phase``, ``step``, ``seconds`` and any key with ``loss`` in
-        it; each loss that has two finite values in a phase is drawn.
+    figures : Figures
+        What may be drawn of the tables and of the training.
     provenance : mapping
         Hashes, versions, seeds, possibly nested: shown as they are.
 
@@ -47,7 +43,7 @@ def render(
     str
         UTF-8 text; no script, no link to anywhere else, light and dark.
     """
-    page = build(report, decision, evidence, training, provenance)
+    page = build(report, decision, figures, provenance)
     return _template().render(page=page, css=_css())
 
 

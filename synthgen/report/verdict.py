@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from markupsafe import Markup
-
 from synthgen.checks.check import Measurement, Report
-from synthgen.checks.gate import Decision, RuleResult
-from synthgen.report import charts
+from synthgen.checks.gate import PRIVACY_TESTS, Decision, RuleResult
+from synthgen.report.charts import Estimate
 from synthgen.report.text import DASH, number, quantity, share
 
 #: What a reader calls the measures and rules that this package makes; others keep their name.
@@ -43,6 +41,36 @@ TITLES = {
     "attempts": "Tables of one model judged",
     "dcr_share": "Distance to training rows",
 }
+#: The same for measures that are made of each column: ``ks.age``.
+MEASURES = {"ks": "KS distance", "tvd": "Total variation", "missing": "Missing rate off by"}
+
+#: What a data owner asks, by area; rules on the evidence itself have no area.
+QUESTIONS = {
+    "privacy": "Is it safe?",
+    "fidelity": "Does it look real?",
+    "utility": "Is it useful?",
+    "schema": "Is it well-formed?",
+    "evidence": "Can the verdict be trusted?",
+}
+_EVIDENCE = ("same_table", "enough_rows", "attempts", "positive_control", "negative_control")
+_AREAS = {  # of rules whose measurement is missing
+    "schema.output": "schema",
+    "marginals": "fidelity",
+    "pair_loss": "fidelity",
+    "c2st": "fidelity",
+    "tstr_ratio": "utility",
+    "dcr_share": "privacy",
+    **dict.fromkeys(PRIVACY_TESTS, "privacy"),
+    **dict.fromkeys(_EVIDENCE, "evidence"),
+}
+
+#: state: (order, sign, word)
+STATES = {
+    "failing": (0, "✕", "refused"),
+    "met": (1, "✓", "met"),
+    "silent": (2, DASH, "no power"),
+    "waived": (3, DASH, "waived"),
+}
 
 
 @dataclass(frozen=True)
@@ -60,6 +88,21 @@ class RuleRow:
 
 
 @dataclass(frozen=True)
+class Tile:
+    """One question of a data owner, its answer at a glance, and the rules behind it."""
+
+    area: str
+    question: str
+    state: str
+    sign: str
+    word: str
+    headline: str
+    said: str
+    count: str
+    rules: tuple[RuleRow, ...]
+
+
+@dataclass(frozen=True)
 class MeasureRow:
     """One line of a table of measurements, every number formatted in its unit."""
 
@@ -70,15 +113,53 @@ class MeasureRow:
     n: str
     status: str
     note: str
-    chart: Markup
 
 
-_STATES = {  # state: (order, sign, word)
-    "failing": (0, "✕", "refused"),
-    "met": (1, "✓", "met"),
-    "silent": (2, DASH, "no power"),
-    "waived": (3, DASH, "waived"),
-}
+def title(name: str) -> str:
+    """Return what a reader calls a measure or rule.
+
+    >>> title("exact_copies"), title("ks.age"), title("a_new_measure"), title("tail.age")
+    ('Exact copies of training rows', 'KS distance: age', 'A new measure', 'Tail: age')
+    """
+    if name in TITLES:
+        return TITLES[name]
+    measure, _, rest = name.partition(".")
+    said = MEASURES.get(measure) or measure.replace("_", " ")
+    return f"{said[:1].upper()}{said[1:]}" + (f": {rest}" if rest else "")
+
+
+def area_of(name: str, report: Report) -> str:
+    """Return the area of a rule: that of its measurement, except for rules on the evidence."""
+    m = report.get(name)
+    return _AREAS.get(name) or ("evidence" if m is None else m.area)
+
+
+def tiles(report: Report, decision: Decision) -> tuple[Tile, ...]:
+    """Return the questions that some rule answers."""
+    grouped: dict[str, list[RuleResult]] = {}
+    for rule in decision.rules:
+        grouped.setdefault(area_of(rule.name, report), []).append(rule)
+    order = [*QUESTIONS, *(area for area in grouped if area not in QUESTIONS)]
+    return tuple(_tile(area, grouped[area], report) for area in order if area in grouped)
+
+
+def _tile(area: str, rules: Sequence[RuleResult], report: Report) -> Tile:
+    states = [_state(rule) for rule in rules]
+    state = min(states, key=lambda s: STATES[s][0])
+    met, asked = states.count("met"), states.count("met") + states.count("failing")
+    headline, said = _HEADLINES.get(area, _no_headline)(report)
+    rest = [f"{states.count(s)} {STATES[s][2]}" for s in ("silent", "waived") if s in states]
+    return Tile(
+        area,
+        QUESTIONS.get(area, area.capitalize()),
+        state,
+        STATES[state][1],
+        {"met": "Yes", "failing": "No", "silent": "Not known", "waived": "Not asked"}[state],
+        headline,
+        said,
+        ", ".join([f"{met} of {asked} rules met", *rest]),
+        tuple(_rule_row(r) for r in sorted(rules, key=lambda rule: STATES[_state(rule)][0])),
+    )
 
 
 def _state(rule: RuleResult) -> str:
@@ -89,15 +170,9 @@ def _state(rule: RuleResult) -> str:
     return "met" if rule.passed else "failing"
 
 
-def rule_rows(decision: Decision) -> tuple[RuleRow, ...]:
-    """Return the gate's rules, the refusing ones first and the waived ones last."""
-    ordered = sorted(decision.rules, key=lambda rule: _STATES[_state(rule)][0])
-    return tuple(_rule_row(rule) for rule in ordered)
-
-
 def _rule_row(rule: RuleResult) -> RuleRow:
     state = _state(rule)
-    _, sign, word = _STATES[state]
+    _, sign, word = STATES[state]
     return RuleRow(
         rule.name,
         title(rule.name),
@@ -110,65 +185,110 @@ def _rule_row(rule: RuleResult) -> RuleRow:
     )
 
 
-def title(name: str) -> str:
-    """Return what a reader calls a measure or rule.
-
-    >>> title("exact_copies"), title("ks.age")
-    ('Exact copies of training rows', 'ks.age')
-    """
-    return TITLES.get(name, name)
+def reasons(decision: Decision) -> tuple[RuleRow, ...]:
+    """Return the rules that refuse."""
+    return tuple(map(_rule_row, decision.failing))
 
 
-def summary(report: Report, decision: Decision) -> Iterable[str]:
-    """Say in a few sentences what a data owner has to know."""
+def summary(decision: Decision) -> Iterable[str]:
+    """Say in a few sentences what the gate made of it."""
     required = [r for r in decision.rules if r.counts]
     failing = [r for r in required if not r.passed]
-    waived = [r for r in decision.rules if r.waived]
     if decision.passed:
         yield f"All {len(required)} rules of the gate were measured and met."
     elif not required:
         yield "No rule was measured, and what is not known refuses."
     else:
-        named = "; ".join(title(r.name).lower() for r in failing)
-        yield f"{len(failing)} of {len(required)} rules are not met: {named}."
-        yield "A refused table is not exported; the table below gives the reasons."
-    if waived:
-        yield f"Waived and so not judged: {'; '.join(title(r.name).lower() for r in waived)}."
+        are = "is" if len(failing) == 1 else "are"
+        yield f"{len(failing)} of {len(required)} rules {are} not met, so nothing was exported."
+    if waived := [r for r in decision.rules if r.waived]:
+        yield f"Waived and so not judged: {_named(waived)}."
     if silent := [r for r in decision.rules if r.silent]:
-        named = "; ".join(title(r.name).lower() for r in silent)
-        yield f"Attacks that had no power on this table, so prove nothing: {named}."
-    told = {m.name: m for m in report if m.status == "measured"}
-    if (m := told.get("marginals")) and m.worst is not None:
-        yield (
-            f"The column that differs most from real data{_worst_column(m)} "
-            f"lies at most {max(m.worst, 0.0):.3f} beyond what fresh real rows show by chance, "
-            "on a scale from 0 to 1."
-        )
-    if (m := told.get("c2st")) and m.value is not None:
-        yield (
-            f"A detector tells its rows from real ones with an "
-            f"AUC of {m.value:.2f}; 0.50 is chance."
-        )
-    if (m := told.get("tstr_ratio")) and m.value is not None:
-        yield (
-            f"Models trained on it keep {share(min(m.value, 1.0))} of the predictive power."
-            if m.value > 0
-            else "Models trained on it predict no better than guessing."
-        )
-    if (m := told.get("exact_copies")) and m.value is not None:
-        yield (
-            f"It repeats {share(m.value)} of the training rows exactly, and "
-            f"{share(m.control)} of fresh real rows that it never saw."
-        )
+        yield f"Attacks that had no power on this table, so prove nothing: {_named(silent)}."
 
 
-def _worst_column(m: Measurement) -> str:
-    name = str(m.details.get("worst", "")).partition(".")[2]
-    return f", {name}," if name else ""
+def _named(rules: Iterable[RuleResult]) -> str:
+    return "; ".join(title(r.name).lower() for r in rules)
 
 
-def measure_row(key: str, m: Measurement, rules: Mapping[str, RuleResult]) -> MeasureRow:
-    """Return one line of a table; `key` makes the ids of its picture unique on the page."""
+def _measured(report: Report, name: str) -> Measurement | None:
+    m = report.get(name)
+    return m if m is not None and m.status == "measured" and m.value is not None else None
+
+
+def _safe(report: Report) -> tuple[str, str]:
+    m = _measured(report, "exact_copies")
+    if m is None:
+        return "", "Copies of training rows could not be counted."
+    return (
+        share(m.value),
+        f"of the training rows are repeated exactly. Fresh real rows, which it never saw: "
+        f"{share(m.control)}.",
+    )
+
+
+def _real(report: Report) -> tuple[str, str]:
+    m = _measured(report, "c2st")
+    said = ""
+    if m is not None and m.value is not None:
+        said = "is how well a detector tells its rows from real ones (AUC); 0.50 is guessing."
+    worst = _measured(report, "marginals")
+    if worst is not None and worst.worst is not None:
+        name = str(worst.details.get("worst", "")).partition(".")[2]
+        said += (
+            f" The column furthest off{f', {name},' if name else ''} lies "
+            f"{max(worst.worst, 0.0):.3f} beyond chance, of 1."
+        )
+    return ("" if m is None or m.value is None else f"{m.value:.2f}"), said.strip()
+
+
+def _useful(report: Report) -> tuple[str, str]:
+    m = _measured(report, "tstr_ratio")
+    if m is None or m.value is None:
+        return "", "It needs a column with the role of target in the schema."
+    target = m.details.get("target", "the target")
+    if m.value <= 0:
+        return "0\u00a0%", f"Models trained on it predict '{target}' no better than guessing."
+    kept = share(min(m.value, 1.0))
+    return kept, f"of the power to predict '{target}' is kept by models trained on it."
+
+
+def _valid(report: Report) -> tuple[str, str]:
+    m = _measured(report, "schema.output")
+    if m is None or m.value is None:
+        return "", "The rules of the schema could not be checked on the output."
+    rules = m.details.get("rules")
+    said = "cells of the written file break the schema"
+    return number(m.value), said + (f"; {rules} rules were checked." if rules else ".")
+
+
+def _proven(report: Report) -> tuple[str, str]:
+    rows = report.facts.get("rows") or {}
+    n = rows.get("holdout")
+    if not isinstance(n, int):
+        return "", "The rows behind the verdict are not known."
+    said = "fresh real rows, which the generator never saw, are the yardstick."
+    planted = _measured(report, "positive_control")
+    if planted is not None:
+        said += f" To test the tests, {planted.n:,} copies were planted."
+    return f"{n:,}", said
+
+
+def _no_headline(report: Report) -> tuple[str, str]:
+    return "", ""
+
+
+_HEADLINES = {
+    "privacy": _safe,
+    "fidelity": _real,
+    "utility": _useful,
+    "schema": _valid,
+    "evidence": _proven,
+}
+
+
+def measure_row(m: Measurement) -> MeasureRow:
+    """Return one line of a table."""
     interval = DASH
     if m.low is not None and m.high is not None:
         interval = f"{quantity(m.low, m.unit)} to {quantity(m.high, m.unit)}"
@@ -181,32 +301,26 @@ def measure_row(key: str, m: Measurement, rules: Mapping[str, RuleResult]) -> Me
         n=number(m.n),
         status=m.status,
         note=m.note,
-        chart=_bar(f"m-{key}", m, rules.get(m.name)),
     )
 
 
-def _bar(key: str, m: Measurement, rule: RuleResult | None) -> Markup:
+def estimate(m: Measurement, rules: Mapping[str, RuleResult]) -> Estimate | None:
+    """Return a row of a forest plot; None if there is no number."""
     if m.value is None:
-        return Markup()
-    threshold = None if rule is None else _threshold(m, rule)
-    numbers = [v for v in (m.value, m.low, m.high, m.control, threshold) if v is not None]
-    scale = (min(0.0, *numbers), max(1e-9, *numbers) * 1.08)
-    if m.unit == "AUC":
-        scale = (min(0.5, *numbers), 1.0)
-    return charts.interval(
-        key,
+        return None
+    rule = rules.get(m.name)
+    return Estimate(
         title(m.name),
         m.value,
         m.low,
         m.high,
-        scale=scale,
-        unit=m.unit,
-        control=m.control,
-        threshold=threshold,
+        m.control,
+        None if rule is None else threshold(m, rule),
+        is_refused=rule is not None and _state(rule) == "failing",
     )
 
 
-def _threshold(m: Measurement, rule: RuleResult) -> float | None:
+def threshold(m: Measurement, rule: RuleResult) -> float | None:
     """Return the rule's threshold on the measure's own scale, None if it compares another number.
 
     A rule may compare the bad end of the interval, or its excess over the control. The rules on

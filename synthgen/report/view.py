@@ -1,4 +1,4 @@
-"""From measurements and tables to what the page says: words, formatted numbers and charts.
+"""From measurements and figures to what the page says: words, formatted numbers and charts.
 
 The template only lays out what is built here; the tables themselves never reach it.
 """
@@ -6,29 +6,51 @@ The template only lays out what is built here; the tables themselves never reach
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup
 
-from synthgen.checks.check import Evidence, Measurement, Report
-from synthgen.checks.gate import Decision
+from synthgen.checks.check import Measurement, Report
+from synthgen.checks.gate import PRIVACY_TESTS, Decision, RuleResult, holm
 from synthgen.report import charts
-from synthgen.report.cells import Cell, K, Picture, picture
-from synthgen.report.text import number, quantity, share
-from synthgen.report.verdict import MeasureRow, RuleRow, measure_row, rule_rows, summary
+from synthgen.report.cells import Cell, Joint, K, Picture
+from synthgen.report.charts import Estimate
+from synthgen.report.figures import Figures, Pair
+from synthgen.report.text import DASH, number, quantity, share
+from synthgen.report.verdict import (
+    MeasureRow,
+    RuleRow,
+    Tile,
+    estimate,
+    measure_row,
+    reasons,
+    summary,
+    tiles,
+    title,
+)
 from synthgen.schema import Column
 
 #: Columns that a heat map has room for; the calmest are left out.
 MAX_HEAT = 40
-#: Points of a training curve that are drawn.
-MAX_POINTS = 400
+#: Rows of the forest plot of columns.
+MAX_FOREST = 12
 
-_DISTANCES = {
-    "ks": "KS distance",
-    "tvd": "Total variation",
-    "missing": "Missing rate off by",
+#: The page's sections that show measurements.
+_SECTIONS = ("columns", "rows", "pairs", "detection", "utility", "privacy", "schema", "other")
+#: Where measures of fidelity are shown, by how their name begins; others under "Rows".
+_HOMES = {
+    "pairs": ("pair", "corr", "mutual", "assoc", "depend", "functional", "co_missing", "relation"),
+    "detection": ("c2st", "detect", "propensity", "pmse"),
+}
+_UNITS = {
+    "share": "As shares",
+    "AUC": "As AUC: 0.5 is guessing, 1 is certainty",
+    "ratio": "As ratios",
+    "R2": "As R²",
+    "distance": "As distances",
+    "excess": "Beyond fresh real rows",
 }
 
 
@@ -44,7 +66,33 @@ class Card:
     missing: str
     spike: Cell | None
     distances: tuple[str, ...]
-    cells: tuple[tuple[str, str, str], ...]
+    cells: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A chart with a caption; `wide` ones scroll where there is no room."""
+
+    caption: str
+    chart: Markup
+
+
+@dataclass(frozen=True)
+class Crossed:
+    """One of the worst pairs, cell by cell."""
+
+    name: str
+    said: str
+    charts: tuple[Plot, ...]
+    cells: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Area:
+    """The measurements of one section: forest plots, and all numbers."""
+
+    plots: tuple[Plot, ...] = ()
+    rows: tuple[MeasureRow, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -63,89 +111,160 @@ class Page:
     passed: bool
     sizes: str
     summary: tuple[str, ...]
-    rules: tuple[RuleRow, ...]
+    reasons: tuple[RuleRow, ...]
+    tiles: tuple[Tile, ...]
     columns: tuple[Card, ...]
     regenerated: tuple[Column, ...]
-    column_measures: tuple[MeasureRow, ...]
-    areas: dict[str, tuple[MeasureRow, ...]]
-    heatmap: Markup
+    areas: dict[str, Area]
+    heat: tuple[Plot, ...]
     heat_columns: int
     pairs_left_out: int
-    worst_pairs: tuple[tuple[str, str, str, str], ...]
+    crossed: tuple[Crossed, ...]
+    pairs: tuple[tuple[str, ...], ...]
     giveaways: tuple[tuple[str, str], ...]
-    training: tuple[tuple[str, Markup], ...]
-    training_note: str
+    training: tuple[Plot, ...]
+    training_facts: tuple[tuple[str, str], ...]
+    training_notes: tuple[str, ...]
+    protection: tuple[tuple[str, str], ...]
     provenance: tuple[Group, ...]
     k: int = K
-    shades: tuple[str, ...] = field(
-        default=(*(f"up to {end:g}" for end in charts.SHADES), f"above {charts.SHADES[-1]:g}")
-    )
 
 
 def build(
-    report: Report,
-    decision: Decision,
-    evidence: Evidence,
-    training: Sequence[Mapping[str, Any]],
-    provenance: Mapping[str, Any],
+    report: Report, decision: Decision, figures: Figures, provenance: Mapping[str, Any]
 ) -> Page:
     """Return the page of one judged table."""
-    schema = evidence.schema
-    areas = _by_section(report, {c.name for c in schema.columns})
-    rules = {rule.name: rule for rule in decision.rules}
-    rows = {
-        section: tuple(measure_row(f"{section}{i}", m, rules) for i, m in enumerate(found))
-        for section, found in areas.items()
-    }
-    heatmap, heat_columns, left_out = _heatmap(_pairs(report), schema.names)
-    curves, note = _training(training)
+    schema = figures.schema
+    heat, heat_columns, left_out = _heat(figures.pairs, schema.names)
+    notes = provenance.get("training_notes") or ()
     return Page(
         name=schema.name,
         passed=decision.passed,
-        sizes=(
-            f"{len(evidence.synthetic):,} synthetic rows, judged against {len(evidence.train):,} "
-            f"training rows and {len(evidence.holdout):,} fresh real rows; "
-            f"{len(schema.columns):,} columns"
+        sizes=_sizes(report, figures),
+        summary=tuple(summary(decision)),
+        reasons=reasons(decision),
+        tiles=tiles(report, decision),
+        columns=tuple(
+            _card(f"c{i}", c, report, figures.columns[c.name])
+            for i, c in enumerate(schema.modelled)
         ),
-        summary=tuple(summary(report, decision)),
-        rules=rule_rows(decision),
-        columns=tuple(_card(f"c{i}", c, report, evidence) for i, c in enumerate(schema.modelled)),
         regenerated=tuple(c for c in schema.columns if not c.is_modelled),
-        column_measures=rows.pop("columns"),
-        areas=rows,
-        heatmap=heatmap,
+        areas=_areas(report, decision, {c.name for c in schema.columns}),
+        heat=heat,
         heat_columns=heat_columns,
         pairs_left_out=left_out,
-        worst_pairs=_worst_pairs(_pairs(report)),
+        crossed=tuple(
+            _crossed(f"x{i}", pair, figures.joints[pair.first, pair.second])
+            for i, pair in enumerate(figures.pairs)
+            if (pair.first, pair.second) in figures.joints
+        ),
+        pairs=tuple(_pair_row(pair) for pair in figures.pairs),
         giveaways=_giveaways(report),
-        training=curves,
-        training_note=note,
+        training=tuple(
+            Plot(name, charts.curves(f"curve{i}", lines, name, "steps"))
+            for i, (name, lines) in enumerate(figures.curves.items())
+        ),
+        training_facts=tuple(_training_facts(figures, provenance)),
+        training_notes=tuple(str(note) for note in notes),
+        protection=tuple(_protection(report, figures, provenance)),
         provenance=tuple(_provenance(report, decision, provenance)),
     )
 
 
-def _by_section(report: Report, columns: set[str]) -> dict[str, list[Measurement]]:
-    """Sort measurements into the page's tables; whatever is unknown stays in its area."""
-    sections: dict[str, list[Measurement]] = {
-        name: []
-        for name in ("columns", "pairs", "detection", "fidelity", "utility", "privacy", "schema")
-    }
+def _sizes(report: Report, figures: Figures) -> str:
+    rows = report.facts.get("rows") or {}
+    n = {key: number(rows.get(key)) for key in ("synthetic", "train", "holdout")}
+    return (
+        f"{n['synthetic']} synthetic rows, judged against {n['train']} training rows and "
+        f"{n['holdout']} fresh real rows; {len(figures.schema.columns):,} columns"
+    )
+
+
+# --- measurements --------------------------------------------------------------------------------
+
+
+def _areas(report: Report, decision: Decision, columns: set[str]) -> dict[str, Area]:
+    """Sort measurements into the page's sections; an unknown area has one as well."""
+    sections: dict[str, list[Measurement]] = {name: [] for name in _SECTIONS}
     for m in report:
-        measure, _, rest = m.name.partition(".")
-        if m.area == "fidelity" and rest in columns:
-            sections["columns"].append(m)
-        elif m.area == "fidelity" and measure.startswith("pair"):
-            sections["pairs"].append(m)
-        elif m.area == "fidelity" and measure.startswith("c2st"):
-            sections["detection"].append(m)
-        else:
-            sections[m.area].append(m)
-    return sections
+        sections[_section(m, columns, sections)].append(m)
+    rules = {rule.name: rule for rule in decision.rules}
+    areas = {
+        name: Area(
+            tuple(_forests(f"f-{name}", found, rules)),
+            tuple(measure_row(m) for m in found),
+        )
+        for name, found in sections.items()
+    }
+    if chance := _chance(sections["privacy"], decision):
+        area = areas["privacy"]
+        areas["privacy"] = Area((*area.plots, chance), area.rows)
+    return areas
 
 
-def _card(key: str, column: Column, report: Report, evidence: Evidence) -> Card:
-    real, synthetic = evidence.holdout[column.name], evidence.synthetic[column.name]
-    seen = picture(column.kind, real, synthetic, whole=column.decimals == 0)
+def _section(m: Measurement, columns: set[str], known: Mapping[str, Any]) -> str:
+    if m.area != "fidelity":
+        return m.area if m.area in known else "other"
+    homes = (home for home, begins in _HOMES.items() if m.name.startswith(begins))
+    if home := next(homes, None):
+        return home
+    return "columns" if m.name.partition(".")[2] in columns or m.name == "marginals" else "rows"
+
+
+def _forests(
+    key: str, found: Iterable[Measurement], rules: Mapping[str, RuleResult]
+) -> Iterator[Plot]:
+    """Draw one forest plot a unit, the rows furthest beyond their control first, if there are many.
+
+    Counts and p values have no axis in common with anything.
+    """
+    by_unit: dict[str, list[tuple[Measurement, Estimate]]] = {}
+    for m in found:
+        row = estimate(m, rules)
+        if row is not None and m.unit in _UNITS:
+            by_unit.setdefault(m.unit, []).append((m, row))
+    for unit, rows in by_unit.items():
+        caption, shown = _UNITS[unit], [row for _, row in rows]
+        if len(shown) > MAX_FOREST:
+            worst = sorted(rows, key=lambda pair: -_beyond(pair[0]))[:MAX_FOREST]
+            shown = [row for _, row in worst]
+            caption += f"; the {MAX_FOREST} furthest beyond fresh real rows"
+        start = 0.5 if unit == "AUC" else 0.0
+        name = f"{key}-{len(unit)}{unit[0]}"
+        yield Plot(caption, charts.forest(name, shown, caption, unit=unit, start=start))
+
+
+def _beyond(m: Measurement) -> float:
+    value, control = m.value or 0.0, m.control or 0.0
+    return value - control if m.better == "low" else control - value
+
+
+def _chance(found: Iterable[Measurement], decision: Decision) -> Plot | None:
+    """Draw how likely each finding would be by chance alone, adjusted as the gate does it."""
+    p = {
+        m.name: float(m.details["p"])
+        for m in found
+        if m.name in PRIVACY_TESTS and isinstance(m.details.get("p"), int | float)
+    }
+    p = {name: value for name, value in p.items() if math.isfinite(value)}
+    if not p:
+        return None
+    level = decision.policy.get("copy_p")
+    level = float(level) if isinstance(level, int | float) else None
+    rows = [
+        Estimate(
+            title(name), value, threshold=level, is_refused=level is not None and value < level
+        )
+        for name, value in sorted(holm(p).items(), key=lambda item: item[1])
+    ]
+    caption = "As chance: p of what was found if nothing leaked, adjusted for the number of tests"
+    return Plot(caption, charts.forest("f-chance", rows, caption, log=True))
+
+
+# --- columns and pairs ---------------------------------------------------------------------------
+
+
+def _card(key: str, column: Column, report: Report, seen: Picture) -> Card:
     measured = [
         m for m in report if m.area == "fidelity" and m.name.partition(".")[2] == column.name
     ]
@@ -158,65 +277,76 @@ def _card(key: str, column: Column, report: Report, evidence: Evidence) -> Card:
         missing=_missing(seen),
         spike=seen.spike,
         distances=tuple(_distance(m) for m in measured),
-        cells=tuple((c.label, share(c.real), share(c.synthetic)) for c in seen.cells),
+        cells=tuple((c.label, *map(share, c.shares)) for c in seen.cells),
     )
 
 
 def _distance(m: Measurement) -> str:
-    measure = m.name.partition(".")[0]
-    said = f"{_DISTANCES.get(measure, measure)} {quantity(m.value, m.unit)}"
+    said = f"{title(m.name.partition('.')[0] + '.').removesuffix(': ')}"
     control = "" if m.control is None else f", fresh real rows {quantity(m.control, m.unit)}"
-    return said + control
+    return f"{said} {quantity(m.value, m.unit)}{control}"
 
 
 def _draw(key: str, column: Column, seen: Picture) -> Markup:
     if not seen.cells:
         return Markup()
     chart = charts.histogram if seen.is_ordered else charts.bars
-    return chart(f"{key}-chart", seen, f"{column.name}: real and synthetic shares")
+    return chart(f"{key}-chart", seen, f"{column.name}: train, holdout and synthetic shares")
 
 
 def _missing(seen: Picture) -> str:
-    if seen.missing_real is None:
-        return (
-            f"Missing: fewer than {K} real rows differ from the others, "
-            f"synthetic {share(seen.missing_synthetic)}."
-        )
-    if not seen.missing_real and not seen.missing_synthetic:
+    if seen.missing is None:
+        return f"Missing: fewer than {K} real rows differ from the others."
+    if not any(seen.missing.shares):
         return ""
-    return f"Missing: real {share(seen.missing_real)}, synthetic {share(seen.missing_synthetic)}."
+    train, holdout, synthetic = map(share, seen.missing.shares)
+    return f"Missing: train {train}, holdout {holdout}, synthetic {synthetic}."
 
 
-#: One pair: first and second column, distance, what fresh real rows score.
-Pair = tuple[str, str, float, float]
-
-
-def _pairs(report: Report) -> list[Pair]:
-    m = report.get("pair_tv")
-    if m is None:
-        return []
-    return [
-        (p["columns"][0], p["columns"][1], p["value"], p["control"])
-        for p in m.details.get("pairs", ())
-    ]
-
-
-def _heatmap(pairs: list[Pair], names: list[str]) -> tuple[Markup, int, int]:
-    """Return the heat map, how many columns it has, and how many found no room."""
-    totals = {name: [p[2] for p in pairs if name in p[:2]] for name in names}
-    paired = [name for name in names if totals[name]]
+def _heat(pairs: tuple[Pair, ...], names: list[str]) -> tuple[tuple[Plot, ...], int, int]:
+    """Return the heat maps, how many columns they have, and how many found no room."""
+    paired = [n for n in names if any(n in (p.first, p.second) for p in pairs)]
     if not paired:
-        return Markup(), 0, 0
-    kept = sorted(paired, key=lambda n: -sum(totals[n]) / len(totals[n]))[:MAX_HEAT]
+        return (), 0, 0
+
+    def mean(name: str) -> float:
+        found = [p.excess for p in pairs if name in (p.first, p.second)]
+        return sum(found) / len(found)
+
+    kept = set(sorted(paired, key=mean, reverse=True)[:MAX_HEAT])
     shown = [name for name in paired if name in kept]
-    distances = {(a, b): value for a, b, value, _ in pairs if a in kept and b in kept}
-    drawn = charts.heatmap("heat", shown, distances, "Distance of each pair of columns")
-    return drawn, len(shown), len(paired) - len(shown)
+    drawn = [p for p in pairs if {p.first, p.second} <= kept]
+    real = {(p.first, p.second): p.real for p in drawn if p.real is not None}
+    new = {(p.first, p.second): p.synthetic for p in drawn if p.synthetic is not None}
+    change = {pair: new[pair] - real[pair] for pair in new if pair in real}
+    plots = [
+        Plot(caption, charts.triangle(f"heat-{key}", shown, values, caption, css))
+        for key, caption, values, css in (
+            ("real", "Dependence in real rows", real, charts.strength_class),
+            ("synthetic", "Dependence in synthetic rows", new, charts.strength_class),
+            ("change", "Difference: synthetic less real", change, charts.change_class),
+        )
+        if values
+    ]
+    return tuple(plots), len(shown), len(paired) - len(shown)
 
 
-def _worst_pairs(pairs: list[Pair]) -> tuple[tuple[str, str, str, str], ...]:
-    worst = sorted(pairs, key=lambda p: p[3] - p[2])[:5]
-    return tuple((f"{a} with {b}", number(v), number(c), number(v - c)) for a, b, v, c in worst)
+def _crossed(key: str, pair: Pair, seen: Joint) -> Crossed:
+    name = f"{pair.first} with {pair.second}"
+    captions = ("Real", "Synthetic", "Difference")
+    drawn = charts.crossed(key, seen, name)
+    cells = tuple(
+        (f"{row}, {column}", DASH if real is None else share(real), share(new))
+        for row, reals, news in zip(seen.rows, seen.real, seen.synthetic, strict=True)
+        for column, real, new in zip(seen.columns, reals, news, strict=True)
+    )
+    said = f"distance {number(pair.distance)}, fresh real rows {number(pair.control)}"
+    return Crossed(name, said, tuple(map(Plot, captions, drawn)), cells)
+
+
+def _pair_row(pair: Pair) -> tuple[str, ...]:
+    numbers = (pair.distance, pair.control, pair.excess, pair.real, pair.synthetic)
+    return (f"{pair.first} with {pair.second}", *(number(v) for v in numbers))
 
 
 def _giveaways(report: Report) -> tuple[tuple[str, str], ...]:
@@ -225,47 +355,73 @@ def _giveaways(report: Report) -> tuple[tuple[str, str], ...]:
     return tuple((entry["column"], f"{entry['auc_loss']:.3f}") for entry in found)
 
 
-def _training(log: Sequence[Mapping[str, Any]]) -> tuple[tuple[tuple[str, Markup], ...], str]:
-    """Draw each loss in the log: a chart a phase, the adversarial losses on a scale of their own.
-
-    Returns titles with charts, and a sentence on the time that training took.
-    """
-    lines: dict[str, dict[str, list[tuple[float, float]]]] = {}
-    for i, record in enumerate(log):
-        step = _finite(record.get("step"))
-        for key, value in record.items():
-            if "loss" in key and (y := _finite(value)) is not None:
-                chart = lines.setdefault(_chart_of(str(record.get("phase", "")), key), {})
-                chart.setdefault(key, []).append((float(i) if step is None else step, y))
-    drawn: list[tuple[str, Markup]] = []
-    for name, curves in lines.items():
-        shown = [
-            charts.Line(key.replace("_", " "), _thin(sorted(points)))
-            for key, points in curves.items()
-            if len(points) > 1
-        ]
-        if shown:
-            drawn.append((name, charts.curves(f"curve{len(drawn)}", shown, name, "steps")))
-    seconds = [s for record in log if (s := _finite(record.get("seconds"))) is not None]
-    note = f"The last logged step came after {max(seconds):,.0f} seconds." if seconds else ""
-    return tuple(drawn), note
+# --- how it was made -----------------------------------------------------------------------------
 
 
-def _chart_of(phase: str, key: str) -> str:
-    adversarial = any(word in key for word in ("critic", "generator", "adversarial"))
-    name = "adversarial losses" if adversarial else "loss"
-    return f"{phase.capitalize()} phase: {name}" if phase else name.capitalize()
+def _training_facts(figures: Figures, provenance: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    lines = [line for chart in figures.curves.values() for line in chart]
+    if lines:
+        yield "Steps", number(max(line.points[-1][0] for line in lines))
+    if figures.seconds is not None:
+        yield "Time", f"{figures.seconds:,.0f} s"
+    if device := provenance.get("device"):
+        yield "Device", str(device)
+    for line in lines:
+        if line.name == "held-out loss":
+            step, best = min(line.points, key=lambda point: point[1])
+            yield "Best held-out loss", f"{best:.3f} at step {number(step)}"
 
 
-def _finite(value: Any) -> float | None:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if is_number and math.isfinite(value) else None
-
-
-def _thin(points: list[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
-    """Keep at most about `MAX_POINTS`, evenly, the last one always."""
-    stride = -(-len(points) // MAX_POINTS)
-    return (*points[:-1:stride], points[-1])
+def _protection(
+    report: Report, figures: Figures, provenance: Mapping[str, Any]
+) -> Iterator[tuple[str, str]]:
+    """Say what kept real people out of the table and of this page, or that nothing did."""
+    schema, made = figures.schema, provenance.get("config") or {}
+    written_anew = [c.name for c in schema.columns if c.is_regenerated]
+    yield (
+        "Ids and personal data",
+        f"{len(written_anew)} columns are never learnt and written anew: {', '.join(written_anew)}."
+        if written_anew
+        else "The schema declares no id and no personal data.",
+    )
+    least = (made.get("encode") or {}).get("min_rows")
+    if least is not None:
+        yield (
+            "Rare values",
+            f"A level or an exact number is learnt only if at least {least} training rows share "
+            "it; rarer ones are drawn as one group.",
+        )
+    dp = provenance.get("dp")
+    if dp:
+        yield (
+            "Differential privacy",
+            f"epsilon {number(dp.get('epsilon'))}, delta {dp.get('delta'):g}, of "
+            f"{dp.get('unit', 'one row')}. It covers {dp.get('covers', 'bundle and samples')}.",
+        )
+        yield (
+            "This report",
+            "is not covered by epsilon: it is made from the real rows. Keep it with them.",
+        )
+    elif provenance:
+        yield (
+            "Differential privacy",
+            "None: no formal guarantee. What stands here are tests, which can find a leak and "
+            "cannot prove that there is none.",
+        )
+    if started := provenance.get("warm_start"):
+        yield (
+            "Earlier tables",
+            f"Training went on from {len(started)} earlier synthesizers, so the table tells of "
+            "their tables too.",
+        )
+    for name, value in _flat(provenance.get("protection") or {}).items():
+        yield name.replace("_", " ").replace(".", ": ").capitalize(), value
+    yield (
+        "Plots",
+        f"Nothing that fewer than {K} real rows share is drawn or written on this page: rare "
+        "levels are merged, edges are rounded, the outermost bins are open, and cells of two "
+        f"columns are rounded to multiples of {K} rows.",
+    )
 
 
 def _provenance(

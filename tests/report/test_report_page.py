@@ -1,5 +1,6 @@
 """The page as a reader, a screen reader, a browser and an attacker meet it."""
 
+import json
 import math
 import re
 import shutil
@@ -11,11 +12,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from markupsafe import escape
 
 from synthgen.checks.check import Evidence, Measurement, Report
 from synthgen.checks.gate import Decision, decide, judge
 from synthgen.config import GatePolicy
-from synthgen.report import render
+from synthgen.report import Figures, document, render
+from synthgen.report.verdict import tiles, title
 from synthgen.rng import stream
 from synthgen.schema import Column, TableSchema
 
@@ -96,6 +99,10 @@ def evidence_of(*, canary: bool = False, n_synthetic: int = 400) -> Evidence:
     return Evidence(SCHEMA, frame(400, 1), holdout, synthetic)
 
 
+def rendered(report: Report, decision: Decision, evidence: Evidence) -> str:
+    return render(report, decision, Figures.of(report, evidence))
+
+
 def page(evidence: Evidence | None = None, **parts) -> str:
     report = report_of([c.name for c in SCHEMA.modelled])
     decision = decide(report, GatePolicy(), fingerprint="f0f0")
@@ -105,7 +112,8 @@ def page(evidence: Evidence | None = None, **parts) -> str:
         "training": log,
         "provenance": {"versions": {"synthgen": "0.1.0"}, "note": HOSTILE},
     } | parts
-    return render(report, decision, evidence or evidence_of(), **given)
+    figures = Figures.of(report, evidence or evidence_of(), given.pop("training"))
+    return render(report, decision, figures, **given)
 
 
 class Outline(HTMLParser):
@@ -156,28 +164,101 @@ def outline(html: str) -> Outline:
 def test_refused_rules_come_first_with_their_reasons(html):
     text = Outline(html).text
     assert "Refused: this table stays in quarantine" in text
-    signs = re.findall(r"(?:✕|✓|\u2013) (refused|met|waived)", text)
-    assert signs == sorted(signs, key=["refused", "met", "waived"].index)
-    assert {"refused", "met"} <= set(signs)
-    assert "was not measured" in text
+    assert text.index("Why it was refused") < text.index("Rules of the gate")
+    assert "was not measured" in text[: text.index("Rules of the gate")]
+    groups = html.split('<details class="group"')[1:]
+    assert len(groups) == 5
+    words = [re.findall(r'"state \w+">(?:✕|✓|\u2013) (refused|met|waived)<', g) for g in groups]
+    assert words == [sorted(w, key=["refused", "met", "waived"].index) for w in words]
+    assert {w for group in words for w in group} == {"refused", "met"}
+    assert [" open>" in g.split("\n")[0] for g in groups] == ["refused" in w for w in words]
+
+
+def test_the_verdict_answers_the_questions_of_a_data_owner():
+    report = report_of([c.name for c in SCHEMA.modelled])
+    decision = decide(report, GatePolicy(), fingerprint="f0f0")
+    answers = {tile.question: (tile.word, tile.headline) for tile in tiles(report, decision)}
+    assert answers == {
+        "Is it safe?": ("No", "1.0\u00a0%"),
+        "Does it look real?": ("No", "0.61"),
+        "Is it useful?": ("No", ""),
+        "Is it well-formed?": ("No", "3"),
+        "Can the verdict be trusted?": ("No", "400"),
+    }
 
 
 def test_a_passed_table_says_so():
     decision = Decision(False, (), "f")
-    assert "No rule was measured" in render(report_of([]), decision, evidence_of())
+    assert "No rule was measured" in rendered(report_of([]), decision, evidence_of())
     report = report_of(["age", "cost"])
     rules = decide(report, GatePolicy(), fingerprint="f0f0").rules
     met = tuple(r for r in rules if r.passed)
-    text = Outline(render(report, Decision(True, met, "f0f0"), evidence_of())).text
+    text = Outline(rendered(report, Decision(True, met, "f0f0"), evidence_of())).text
     assert "Passed: this table may leave" in text
     assert f"All {len(met)} rules of the gate were measured and met" in text
 
 
-def test_no_cell_below_ten_rows_is_shown():
-    html = page(evidence_of(canary=True))
-    assert CANARY not in html
-    assert not re.search(r"987[,. ]?654|9\.88e\+05", html)
-    assert "other (rare)" in html  # the planted row, together with the rarest common level
+@pytest.mark.parametrize("table", ["train", "holdout"])
+def test_no_cell_below_ten_rows_is_shown(table):
+    real = {"train": frame(400, 1), "holdout": frame(400, 2)}
+    real[table] = frame(400, 4, canary=True)
+    evidence = Evidence(SCHEMA, **real, synthetic=frame(400, 3, canary=True))
+    report = report_of([c.name for c in SCHEMA.modelled])
+    decision = decide(report, GatePolicy(), fingerprint="f0f0")
+    figures = Figures.of(report, evidence)
+    assert figures.joints
+    shown = render(report, decision, figures) + json.dumps(document(report, decision, figures, {}))
+    assert CANARY not in shown
+    assert not re.search(r"987[,. ]?654|9\.88e\+05", shown)
+    assert "other (rare)" in shown  # the planted row, together with the rarest common level
+
+
+def test_the_json_holds_what_the_page_shows(html):
+    report = report_of([c.name for c in SCHEMA.modelled])
+    decision = decide(report, GatePolicy(), fingerprint="f0f0")
+    figures = Figures.of(report, evidence_of(), [{"step": i, "loss": 3.0 - i} for i in range(3)])
+    made = {"created": "now", "run": "r", "seed": 1}
+    text = json.dumps(document(report, decision, figures, made), allow_nan=False)
+    shown = json.loads(text)
+    assert Report.from_json(text) == report
+    assert shown["passed"] is decision.passed
+    assert [rule["name"] for rule in shown["rules"]] == [rule.name for rule in decision.rules]
+    assert shown["provenance"] == {"seed": 1}  # the clock would make every file another one
+    assert set(shown["columns"]) == {c.name for c in SCHEMA.modelled}
+    age = shown["columns"]["age"]["cells"]
+    assert sum(cell["synthetic"] for cell in age) == pytest.approx(1)
+    assert all(escape(cell["label"]) in html for cell in age)
+    assert shown["training"]["curves"]["Loss"]["training loss"] == [[0, 3.0], [1, 2.0], [2, 1.0]]
+
+
+def test_the_worst_pairs_are_shown_cell_by_cell(outline):
+    assert "The worst five in detail" in outline.text
+    titles = [a["aria-label"] for a in outline.having("div") if a.get("aria-label")]
+    assert sum(t.endswith(": Difference") for t in titles) == 5
+
+
+def test_every_measurement_has_a_place():
+    found = (
+        Measurement("tail.age", "fidelity", 0.1, 0.05, 0.15, 9, "distance"),
+        Measurement("alpha_precision", "fidelity", 0.9, 0.8, 1.0, 9, better="high"),
+        Measurement("mutual_information", "fidelity", 0.2, n=9, unit="nats"),
+        Measurement("propensity_pmse", "fidelity", 0.2, n=9, unit="ratio"),
+        Measurement("speed", "performance", 3.0, n=9, unit="s"),  # type: ignore[arg-type]
+    )
+    report = Report(found, {})
+    html = rendered(report, decide(report, GatePolicy(), fingerprint="f"), evidence_of())
+    places = {
+        m.name: html[: html.index(f">{title(m.name)}</bdi></th>")].rindex("<section id=")
+        for m in found
+    }
+    sections = {name: html[at:].split('"')[1] for name, at in places.items()}
+    assert sections == {
+        "tail.age": "columns",
+        "alpha_precision": "columns",
+        "mutual_information": "pairs",
+        "propensity_pmse": "detection",
+        "speed": "other",
+    }
 
 
 def test_ids_and_personal_data_are_named_and_never_drawn(outline, html):
@@ -223,7 +304,7 @@ def test_a_screen_reader_finds_its_way(outline):
 def test_training_draws_the_curves_that_exist(outline):
     assert "loss ends at 0.001" in outline.text
     assert "critic loss" not in outline.text
-    assert "The last logged step came after 14 seconds." in outline.text
+    assert "Time 14 s" in outline.text
     assert "No training log" in Outline(page(training=())).text
 
 
@@ -247,14 +328,14 @@ def test_the_threshold_is_drawn_on_the_measures_own_scale(html):
 def test_a_tiny_synthetic_table_renders(n):
     evidence = evidence_of()
     tiny = Evidence(SCHEMA, evidence.train, evidence.holdout, evidence.synthetic[:n])
-    assert f"{n} synthetic rows" in Outline(page(tiny)).text
+    assert "Distributions" in Outline(page(tiny)).text
 
 
 def test_nothing_measured_renders():
     report = Report((), {})
     decision = decide(report, GatePolicy(), fingerprint="f")
     none = frame(0, 1)
-    text = Outline(render(report, decision, Evidence(SCHEMA, none, none, none))).text
+    text = Outline(rendered(report, decision, Evidence(SCHEMA, none, none, none))).text
     assert "Refused" in text
     assert "No pair was measured" in text
 
@@ -266,7 +347,7 @@ def test_thirty_columns_stay_below_three_megabytes():
     wide = pd.DataFrame({c.name: rng.normal(size=500) for c in columns})
     report = report_of(schema.names)
     decision = decide(report, GatePolicy(), fingerprint="f0f0")
-    html = render(report, decision, Evidence(schema, wide, wide, wide))
+    html = rendered(report, decision, Evidence(schema, wide, wide, wide))
     assert len(html.encode()) < 3e6 / 4
     Outline(html)
 
@@ -299,19 +380,19 @@ def test_the_judges_own_report_fills_every_section():
     evidence = Evidence(schema, train, holdout, synthetic)
     report = judge(evidence)
     decision = decide(report, GatePolicy(), fingerprint=report.facts["fingerprint"])
-    outline = Outline(render(report, decision, evidence))
-    assert "The column that differs most from real data, " in outline.text
+    outline = Outline(rendered(report, decision, evidence))
+    assert "The column furthest off, " in outline.text
     assert "The worst five pairs" in outline.text
     assert "Columns that give synthetic rows away" in outline.text
-    captions = {"Detectors", "Usefulness for prediction", "Copies and near copies"}
+    captions = {"Detectors", "Usefulness for prediction", "Copies, attacks and controls"}
     assert captions <= {a.get("aria-label") for _, a in outline.tags}
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
 def test_a_real_browser_has_nothing_to_complain_about(tmp_path: Path, html: str):
-    document, console = browse(html, tmp_path)
-    assert "Refused: this table stays in quarantine" in Outline(document).text
+    loaded, console = browse(html, tmp_path)
+    assert "Refused: this table stays in quarantine" in Outline(loaded).text
     assert console == ""
 
 
