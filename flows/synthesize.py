@@ -45,31 +45,31 @@ _RETRIED: dict[str, Any] = {
 @task(name="ingest", **_RETRIED)
 def ingest(run: str) -> ReceiptDict:
     """Read and split the input."""
-    return asdict(pipeline.ingest(RunFolder.open(run)))
+    return asdict(pipeline.advance(RunFolder.open(run), "ingest"))
 
 
 @task(name="train", **_PLAIN)
 def train(run: str, before: ReceiptDict) -> ReceiptDict:
     """Fit the synthesizer on what `ingest` wrote."""
-    return asdict(pipeline.train(_folder(run, before)))
+    return asdict(pipeline.advance(_folder(run, before), "train"))
 
 
 @task(name="generate", **_PLAIN)
 def generate(run: str, before: ReceiptDict) -> ReceiptDict:
     """Draw rows from the bundle that `train` wrote."""
-    return asdict(pipeline.generate(_folder(run, before)))
+    return asdict(pipeline.advance(_folder(run, before), "generate"))
 
 
 @task(name="validate", **_PLAIN)
 def validate(run: str, before: ReceiptDict) -> ReceiptDict:
     """Judge what `generate` wrote."""
-    return asdict(pipeline.validate(_folder(run, before)))
+    return asdict(pipeline.advance(_folder(run, before), "validate"))
 
 
 @task(name="export", **_RETRIED)
 def export(run: str, before: ReceiptDict) -> ReceiptDict:
     """Export if the decision that `validate` wrote is a yes."""
-    return asdict(pipeline.export(_folder(run, before)))
+    return asdict(pipeline.advance(_folder(run, before), "export"))
 
 
 def _folder(run: str, before: ReceiptDict) -> RunFolder:
@@ -85,7 +85,8 @@ def synthesize(path: str) -> ReceiptDict | State[Any]:
     Parameters
     ----------
     path : str
-        A prepared run folder, or a configuration file to prepare one from (under ``runs/``).
+        A prepared run folder, or a configuration file to prepare one from (under ``runs/``). In a
+        folder whose run was cut off, finished stages are kept.
 
     Returns
     -------
@@ -97,8 +98,7 @@ def synthesize(path: str) -> ReceiptDict | State[Any]:
         folder = _prepared(path)
         run = str(folder.root)
         with pipeline.discarding_unless_read(folder):
-            held.enter_context(pipeline.reserved(folder.config))
-            held.enter_context(folder.held())
+            held.enter_context(pipeline.at_work(folder))
             receipt = ingest(run)
         for stage in (train, generate, validate):
             receipt = stage(run, receipt)

@@ -1,7 +1,8 @@
 """The command line: one short function a verb; what a verb needs is imported inside it.
 
 Exit codes: 0 done, 1 error, 2 usage, configuration or bad input, 3 refused by the gate, 4 target
-busy, 130 interrupted. Results go to stdout, everything else to stderr.
+busy, 130 interrupted (Ctrl-C), 143 terminated (SIGTERM). Results go to stdout, everything else to
+stderr.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
@@ -93,7 +95,13 @@ def main() -> None:
     """Run the command line; the console script ``synthgen``."""
     # Small tensors on busy cores: threads that spin while they wait cost five times the work.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    signal.signal(signal.SIGTERM, _terminate)
     app(prog_name="synthgen")
+
+
+def _terminate(number: int, frame: object) -> None:
+    """End by an exception, so that locks and half-written files are let go."""
+    raise SystemExit(128 + number)
 
 
 # --- schema -------------------------------------------------------------------------------------
@@ -198,6 +206,22 @@ def run(
     else:
         as_flow = flow or bool(os.environ.get("PREFECT_API_URL"))
         _finish(_run(settings, run_dir, as_flow=as_flow), as_json=as_json)
+
+
+@app.command()
+@verb
+def resume(
+    run: Annotated[Path, typer.Argument(help="Run folder.")], as_json: AsJson = False
+) -> None:
+    """Go on with a run that was interrupted, killed or failed, from where it was.
+
+    Example: synthgen resume runs/20260131-120000-ab12
+    """
+    from synthgen import pipeline
+
+    with _progress() as listener:
+        outcome = pipeline.resume(run, progress=listener)
+    _finish(outcome, as_json=as_json)
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import glob
 import hashlib
 import os
 import secrets
@@ -38,6 +39,18 @@ def staged(path: Path, *, mode: int | None = None) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def sweep(path: Path) -> None:
+    """Remove what writers of `path` that were killed left staged beside it.
+
+    For whoever holds `path` alone: a writer at work would lose its file.
+    """
+    for leftover in path.parent.glob(f".????????-{glob.escape(path.name)}"):
+        if leftover.is_dir() and not leftover.is_symlink():
+            shutil.rmtree(leftover)
+        else:
+            leftover.unlink(missing_ok=True)
+
+
 def sync(path: Path) -> None:
     """Force a file, or a folder and the files directly in it, to the disk."""
     inside = [p for p in path.iterdir() if p.is_file()] if path.is_dir() else []
@@ -56,19 +69,21 @@ def sha256(path: Path) -> str:
 
 
 @contextmanager
-def reserve(path: Path) -> Iterator[None]:
+def reserve(path: Path, *, wait: bool = False) -> Iterator[None]:
     """Hold `path` for this process alone; the lock file beside it goes away at the end.
+
+    A process that dies, however it dies, holds nothing any more. `wait` waits for the holder.
 
     Raises
     ------
     TargetBusy
-        If another process (or another block of this one) holds it.
+        If another process (or another block of this one) holds it, and `wait` is False.
     ConfigError
         If no lock file can be made beside it.
     """
     lock = path.with_name(f".{path.name}.lock")
     try:
-        handle = _lock(lock, path)
+        handle = _lock(lock, path, wait=wait)
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror}") from None
     try:
@@ -78,11 +93,11 @@ def reserve(path: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _lock(lock: Path, path: Path) -> int:
+def _lock(lock: Path, path: Path, *, wait: bool) -> int:
     while True:
         handle = os.open(lock, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             if lock.stat().st_ino == os.fstat(handle).st_ino:
                 return handle
         except FileNotFoundError:

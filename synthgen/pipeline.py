@@ -1,8 +1,10 @@
 """The stages of a run in plain Python.
 
 Each stage takes a `RunFolder`, reads what the stage before wrote, writes its own files atomically
-and returns a `Receipt`: path, digest and rows, never data. `run` composes them; so does the Prefect
-flow in `flows/synthesize.py`.
+and returns a `Receipt`: path, digest and rows, never data. The receipt is kept in the folder, so
+that `advance` runs a stage once and keeps what is done: a run that was cut off at any point goes on
+from there. `run` and `resume` compose the stages; so does the Prefect flow in
+`flows/synthesize.py`.
 """
 
 from __future__ import annotations
@@ -28,15 +30,21 @@ from synthgen.errors import (
     DataError,
     GateRefused,
     StageError,
-    SynthgenError,
     Violation,
     boundary,
 )
-from synthgen.export import PRIVACY_STATEMENT, Manifest, check_place, check_space, check_target
+from synthgen.export import (
+    PRIVACY_STATEMENT,
+    Manifest,
+    check_place,
+    check_space,
+    check_target,
+    manifest_path,
+)
 from synthgen.export import export as write_export
-from synthgen.files import reserve, sha256, staged
+from synthgen.files import reserve, sha256, staged, sweep
 from synthgen.rng import derive, fresh_seed
-from synthgen.run_folder import Event, Listener, Receipt, RunFolder, listening, now, tell
+from synthgen.run_folder import STAGES, Event, Listener, Receipt, RunFolder, listening, now, tell
 from synthgen.schema import TableSchema
 from synthgen.sources import local_path
 from synthgen.table import (
@@ -92,25 +100,105 @@ def run(
     with listening(progress), reserved(config):
         folder = prepare(config, run_dir)
         with folder.held():
-            with discarding_unless_read(folder):
-                ingest(folder)
-            train(folder)
-            generate(folder)
-            validate(folder)
-            decision = folder.decision
-            if decision.passed:
-                export(folder)
+            return _go_on(folder)
+
+
+def resume(run_dir: str | Path, *, progress: Listener | None = None) -> Outcome:
+    """Go on with a run that was cut off, from its last finished stage and its last checkpoint.
+
+    A stage is finished if the digests of all its files are those of its receipt. On a CPU what is
+    exported in the end has the bytes of a run that was never cut off; with differential privacy
+    nothing is charged twice.
+
+    Raises
+    ------
+    ConfigError
+        If `run_dir` is no run folder, or its configuration has changed since it was prepared.
+    SynthgenError
+        As `run`.
+    """
+    folder = RunFolder.open(run_dir)
+    if folder.finished("export") is not None:
+        return Outcome(folder, folder.decision, folder.manifest)
+    with listening(progress), at_work(folder):
+        return _go_on(folder)
+
+
+def _go_on(folder: RunFolder) -> Outcome:
+    with discarding_unless_read(folder):
+        advance(folder, "ingest")
+    for stage in ("train", "generate", "validate"):
+        advance(folder, stage)
+    decision = folder.decision
+    if decision.passed:
+        advance(folder, "export")
     return Outcome(folder, decision, folder.manifest if decision.passed else None)
 
 
+def advance(folder: RunFolder, stage: str) -> Receipt:
+    """Run `stage`, or return the receipt that it left when it was run before."""
+    kept = folder.finished(stage)
+    if kept is None:
+        return _RUN[stage](folder)
+    folder.log(stage=stage, event="kept", rows=kept.rows)
+    return kept
+
+
 @contextmanager
-def reserved(config: RunConfig) -> Iterator[None]:
-    """Check the target of `config` before any work is done, and hold it until the end."""
+def at_work(folder: RunFolder) -> Iterator[None]:
+    """Hold a prepared run folder and its target; clear away what a killed process left there.
+
+    Raises
+    ------
+    ConfigError
+        If its configuration is no longer the one that it was prepared with.
+    TargetBusy
+        If another process is at work in it, or on its target.
+    """
+    if folder.finished("prepare") is None:
+        raise ConfigError(
+            f"run folder {folder.root} cannot go on: its config.toml is not the one that it was "
+            "prepared with; start a new run"
+        )
+    with folder.held(), reserved(folder.config, overwrite=_may_overwrite(folder)):
+        folder.sweep()
+        target = local_path(folder.config.to)
+        for path in (target, manifest_path(target)):
+            sweep(path)
+        if folder.finished("train") is not None:
+            folder.checkpoint_path.unlink(missing_ok=True)
+        yield
+
+
+def _may_overwrite(folder: RunFolder) -> bool:
+    """Whether a target that is there may be replaced: it was asked for, or it is this run's own.
+
+    A run that was cut off while it exported has left nothing, a file without its manifest, or both.
+    """
+    config = folder.config
+    if config.overwrite or not folder.has_begun("export"):
+        return config.overwrite
+    path = manifest_path(local_path(config.to))
+    if not path.exists():
+        return True
+    found = Manifest.from_json(path.read_text(encoding="utf-8"))
+    return (found.facts.get("run"), found.synthesizer) == (
+        folder.root.name,
+        folder.draw["synthesizer"],
+    )
+
+
+@contextmanager
+def reserved(config: RunConfig, *, overwrite: bool | None = None) -> Iterator[None]:
+    """Check the target of `config` before any work is done, and hold it until the end.
+
+    `overwrite` stands for that of the configuration.
+    """
     if not config.data:
         raise ConfigError("no input: give --data, or 'data' in the configuration")
     if not config.to:
         raise ConfigError("no target: give --to, or 'to' in the configuration")
-    path = check_target(config.to, overwrite=config.overwrite)
+    path = check_target(config.to, overwrite=config.overwrite if overwrite is None else overwrite)
     data = local_path(config.data)
     if path.exists() and data.exists() and path.samefile(data):
         raise ConfigError(f"target {path} is the input itself; name another file")
@@ -163,10 +251,13 @@ def plan(config: RunConfig, run_dir: str | Path | None = None) -> dict[str, Any]
 
 @contextmanager
 def discarding_unless_read(folder: RunFolder) -> Iterator[None]:
-    """Remove the new run folder if the block fails before the input was read and split."""
+    """Remove the new run folder if the block fails before the input was read and split.
+
+    One that was interrupted stays, to be gone on with.
+    """
     try:
         yield
-    except BaseException:
+    except Exception:
         if folder.root.exists() and not folder.train_path.exists():
             shutil.rmtree(folder.root)
             runs = folder.root.parent
@@ -187,12 +278,17 @@ def debugging() -> bool:
 def _stage(folder: RunFolder, name: str) -> Iterator[None]:
     """Log start and end; let nothing through the boundary that could quote data."""
     start = time.monotonic()
+    folder.forget(name)
     folder.log(stage=name, event="start")
     try:
         with nullcontext() if debugging() else boundary(name):
             yield
-    except SynthgenError as error:
+    except Exception as error:
         folder.log(stage=name, event="failed", error=type(error).__name__)
+        raise
+    except BaseException:  # Ctrl-C, SIGTERM, a cancelled flow run: no failure
+        remedy = f"go on with: synthgen resume {folder.root}"
+        folder.log(stage=name, event="interrupted", text=remedy)
         raise
     folder.log(stage=name, event="done", seconds=round(time.monotonic() - start, 2))
 
@@ -213,7 +309,12 @@ def ingest(folder: RunFolder) -> Receipt:
         folder.write(folder.input_path, json.dumps([asdict(m) for m in measured]))
         folder.write_table(folder.holdout_path, halves.holdout)
         folder.write_table(folder.train_path, halves.train)
-        return folder.receipt("ingest", folder.train_path, len(halves.train))
+        return folder.finish(
+            folder.receipt("ingest", folder.train_path, len(halves.train)),
+            folder.schema_path,
+            folder.input_path,
+            folder.holdout_path,
+        )
 
 
 def train(folder: RunFolder) -> Receipt:
@@ -240,8 +341,14 @@ def train(folder: RunFolder) -> Receipt:
             warm_start=_bundle_to_start_from(config),
         )
         save_bundle(fitted, folder.bundle_path)
+        receipt = _trained(folder, len(real))
         folder.checkpoint_path.unlink(missing_ok=True)
-        return folder.receipt("train", folder.bundle_path / "bundle.json", len(real))
+        return receipt
+
+
+def _trained(folder: RunFolder, rows: int) -> Receipt:
+    receipt = folder.receipt("train", folder.bundle_path / "bundle.json", rows)
+    return folder.finish(receipt, folder.bundle_path)
 
 
 def _train_privately(folder: RunFolder, real: PackedTable) -> Receipt:
@@ -249,17 +356,45 @@ def _train_privately(folder: RunFolder, real: PackedTable) -> Receipt:
     config = folder.config
     if not folder.bundle_path.exists():
         folder.training_path.unlink(missing_ok=True)
-        save_bundle(
-            _fit_privately(
-                real, config, seed_of(config), run=folder.root.name, log=folder.log_step
-            ),
-            folder.bundle_path,
-        )
-    return folder.receipt("train", folder.bundle_path / "bundle.json", len(real))
+        run, attempt = folder.root.name, _attempt(folder)
+        try:
+            fitted = _fit_privately(
+                real, config, seed_of(config), run=run, attempt=attempt, log=folder.log_step
+            )
+        except Exception:
+            # To try until it works would be to choose by what was drawn: the next try pays anew.
+            folder.charge_path.unlink(missing_ok=True)
+            raise
+        save_bundle(fitted, folder.bundle_path)
+    folder.charge_path.unlink(missing_ok=True)
+    return _trained(folder, len(real))
+
+
+def _attempt(folder: RunFolder) -> str:
+    """Return the name under which the ledger knows this training, an interrupted one's or a new.
+
+    One that was cut off from outside has released nothing, so to go on is the same reading of the
+    rows, and it is paid for. A folder that was copied or moved is another: both could be gone on
+    with.
+    """
+    here = {"root": str(folder.root), "inode": folder.private.stat().st_ino}
+    if folder.charge_path.exists():
+        kept = json.loads(folder.charge_path.read_text(encoding="utf-8"))
+        if here == {k: kept[k] for k in here}:
+            return str(kept["name"])
+    name = secrets.token_hex(16)
+    folder.write(folder.charge_path, json.dumps({**here, "name": name}))
+    return name
 
 
 def _fit_privately(
-    real: PackedTable, config: RunConfig, seed: int, *, run: str, log: Callable[[Event], None]
+    real: PackedTable,
+    config: RunConfig,
+    seed: int,
+    *,
+    run: str,
+    log: Callable[[Event], None],
+    attempt: str | None = None,
 ) -> Synthesizer:
     """Fit on `real`, after the ledger of its source has taken the charge."""
     from synthgen.dp.ledger import Ledger, default_folder
@@ -273,7 +408,12 @@ def _fit_privately(
 
     def charge(plan: Plan) -> None:
         total = ledger.spend(
-            source, list(plan.mechanisms.values()), delta=plan.delta, cap=asked.cap, run=run
+            source,
+            list(plan.mechanisms.values()),
+            delta=plan.delta,
+            cap=asked.cap,
+            run=run,
+            attempt=attempt,
         )
         note = f"epsilon {plan.epsilon:.3g} is spent; {total:.3g} of {asked.cap:g} on this source"
         log({"phase": "skeleton", "step": 0, "steps": 0, "note": note})
@@ -306,7 +446,9 @@ def generate(folder: RunFolder) -> Receipt:
             "versions": versions("torch", "numpy"),
         }
         folder.write(folder.draw_path, json.dumps(draw))
-        return folder.receipt("generate", folder.synthetic_path, n_rows)
+        return folder.finish(
+            folder.receipt("generate", folder.synthetic_path, n_rows), folder.draw_path
+        )
 
 
 def validate(folder: RunFolder) -> Receipt:
@@ -338,7 +480,11 @@ def validate(folder: RunFolder) -> Receipt:
         folder.write(folder.html_path, render(report, decision, figures, provenance=made))
         folder.write(folder.decision_path, decision.to_json())
         folder.log(stage="validate", event="note", passed=decision.passed)
-        return folder.receipt("validate", folder.decision_path, len(table))
+        return folder.finish(
+            folder.receipt("validate", folder.decision_path, len(table)),
+            folder.report_path,
+            folder.html_path,
+        )
 
 
 def export(
@@ -351,6 +497,7 @@ def export(
     GateRefused
         Naming each rule that refused it.
     """
+    may_overwrite = _may_overwrite(folder) if overwrite is None else overwrite
     with _stage(folder, "export"):
         config, decision = folder.config, folder.decision
         if not decision.passed:
@@ -360,13 +507,15 @@ def export(
             decision,
             config.to if to is None else to,
             manifest=provenance(folder),
-            overwrite=config.overwrite if overwrite is None else overwrite,
+            overwrite=may_overwrite,
             privacy=privacy_statement(folder.draw.get("dp")),
             measured=folder.draw.get("dp") is None,
         )
         folder.write(folder.manifest_path, manifest.to_json())
         target = local_path(config.to if to is None else str(to)).with_name(manifest.file)
-        return Receipt("export", str(target), manifest.sha256, manifest.rows)
+        return folder.finish(
+            Receipt("export", str(target), manifest.sha256, manifest.rows), folder.manifest_path
+        )
 
 
 def export_to(folder: RunFolder, to: str | Path, *, overwrite: bool = False) -> Manifest:
@@ -374,6 +523,9 @@ def export_to(folder: RunFolder, to: str | Path, *, overwrite: bool = False) -> 
     with folder.held(), reserve(check_target(to, overwrite=overwrite)):
         export(folder, to=to, overwrite=overwrite)
     return folder.manifest
+
+
+_RUN = dict(zip(STAGES, (ingest, train, generate, validate, export), strict=True))
 
 
 # --- parts that stages share ---------------------------------------------------------------------

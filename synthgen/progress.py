@@ -36,6 +36,10 @@ def _stage_line(event: Event) -> str | None:
     """Return what is said of a stage's end or note; None for events that say nothing."""
     if event["event"] == "note" and "text" in event:
         return f"note: {event['text']}"
+    if event["event"] == "kept":
+        return f"{event['stage']:<9} was done"
+    if event["event"] == "interrupted":
+        return f"{event['stage']:<9} interrupted; {event['text']}"
     if event["event"] == "done":
         return f"{event['stage']:<9} done in {event['seconds']:.1f} s"
     return None
@@ -61,7 +65,7 @@ class _Bars:
             self._bars.update(
                 self._tasks[stage], completed=event.get("step"), total=event.get("steps")
             )
-        elif event["event"] in ("done", "failed"):
+        elif event["event"] in ("done", "failed", "interrupted"):
             for task in self._tasks.values():
                 self._bars.remove_task(task)
             self._tasks.clear()

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,12 @@ from synthgen.checks.gate import Decision
 from synthgen.config import RunConfig
 from synthgen.errors import ConfigError, TargetExists
 from synthgen.export import Manifest
-from synthgen.files import reserve, sha256, staged
+from synthgen.files import reserve, sha256, staged, sweep
 from synthgen.schema import TableSchema
 from synthgen.table import PackedTable, RealTable, SyntheticTable, write_batches, write_table
+
+#: The stages of a run, in their order.
+STAGES = ("ingest", "train", "generate", "validate", "export")
 
 Event = dict[str, Any]
 Listener = Callable[[Event], None]
@@ -33,8 +36,8 @@ _listener: ContextVar[Listener | None] = ContextVar("synthgen_listener", default
 def listening(listener: Listener | None) -> Iterator[None]:
     """Send the events of the stages run inside to `listener`: names and numbers, no cells.
 
-    An event has a ``stage`` and an ``event`` (``start``, ``done``, ``failed``, ``note`` or
-    ``step``); steps of training add ``step``, ``steps`` and ``loss``.
+    An event has a ``stage`` and an ``event`` (``start``, ``done``, ``kept``, ``failed``,
+    ``interrupted``, ``note`` or ``step``); steps of training add ``step``, ``steps`` and ``loss``.
     """
     token = _listener.set(listener)
     try:
@@ -148,6 +151,16 @@ class RunFolder:
         return self.private / "attempts.json"
 
     @property
+    def receipts_path(self) -> Path:
+        """The receipt of each finished stage, and the digests of the files that it wrote."""
+        return self.private / "receipts.json"
+
+    @property
+    def charge_path(self) -> Path:
+        """What names private training in the privacy ledger while it is not done."""
+        return self.private / "charge.json"
+
+    @property
     def synthetic_path(self) -> Path:
         """The synthetic table, whether or not the gate passes it."""
         return self.private / "synthetic.parquet"
@@ -171,6 +184,7 @@ class RunFolder:
             root.chmod(0o700)
             folder.private.mkdir(mode=0o700)
             folder.write(folder.config_path, config.to_toml())
+            folder.finish(folder.receipt("prepare", folder.config_path, 0))
         except OSError as error:
             raise ConfigError(f"cannot make run folder {root}: {error.strerror}") from None
         return folder
@@ -246,9 +260,20 @@ class RunFolder:
     @property
     def training_notes(self) -> list[str]:
         """What training told people: few rows, a batch halved, an interruption; each once."""
-        events = map(json.loads, self.log_path.read_text(encoding="utf-8").splitlines())
-        notes = [e["text"] for e in events if (e["stage"], e["event"]) == ("train", "note")]
+        of = ("train", "note")
+        notes = [e["text"] for e in self.events if (e["stage"], e["event"]) == of]
         return list(dict.fromkeys(notes))
+
+    @property
+    def events(self) -> list[Event]:
+        """What the log holds, oldest first."""
+        if not self.log_path.exists():
+            return []
+        return [json.loads(s) for s in self.log_path.read_text(encoding="utf-8").splitlines()]
+
+    def has_begun(self, stage: str) -> bool:
+        """Whether `stage` was ever started."""
+        return any((e["stage"], e["event"]) == (stage, "start") for e in self.events)
 
     @property
     def report(self) -> Report:
@@ -303,6 +328,59 @@ class RunFolder:
     def receipt(self, stage: str, path: Path, rows: int) -> Receipt:
         """Return the receipt of `stage`, whose main file is `path`."""
         return Receipt(stage, str(path), sha256(path), rows)
+
+    def finish(self, receipt: Receipt, *written: Path) -> Receipt:
+        """Write down that a stage is done, with the digests of what it has `written` in here.
+
+        A folder stands for the files in it. What the receipt itself names is added if it is in
+        this run folder; an exported file is not: a later run may replace it.
+        """
+        main = Path(receipt.path)
+        paths = [main, *written] if main.is_relative_to(self.root) else list(written)
+        files = [f for p in paths for f in (sorted(p.iterdir()) if p.is_dir() else [p])]
+        digests = {str(f.relative_to(self.root)): sha256(f) for f in files}
+        done = {**self._receipts(), receipt.stage: {**asdict(receipt), "files": digests}}
+        self.write(self.receipts_path, json.dumps(done, indent=1))
+        return receipt
+
+    def finished(self, stage: str) -> Receipt | None:
+        """Return the receipt of `stage` if it is done and its files are what it wrote, to the bit.
+
+        None as well if an earlier stage is not done.
+        """
+        done = self._receipts()
+        earlier = ("prepare", *STAGES)
+        needed = earlier[: earlier.index(stage) + 1]
+        if not all(name in done and self._is_whole(done[name]["files"]) for name in needed):
+            return None
+        found = done[stage]
+        # The folder may have been moved since.
+        inside = next((f for f, digest in found["files"].items() if digest == found["sha256"]), "")
+        path = str(self.root / inside) if inside else found["path"]
+        return Receipt(stage, path, found["sha256"], found["rows"])
+
+    def forget(self, stage: str) -> None:
+        """Drop the receipts of `stage` and of all after it: what it will write replaces them."""
+        done = self._receipts()
+        gone = set(STAGES[STAGES.index(stage) :]) & set(done)
+        if gone:
+            kept = {name: done[name] for name in done if name not in gone}
+            self.write(self.receipts_path, json.dumps(kept, indent=1))
+
+    def sweep(self) -> None:
+        """Remove what a killed process left half-written; for the holder of the folder."""
+        for folder in (self.root, self.private):
+            for leftover in folder.glob(".????????-*"):
+                sweep(folder / leftover.name[len(".????????-") :])
+
+    def _receipts(self) -> dict[str, Any]:
+        if not self.receipts_path.exists():
+            return {}
+        return dict(json.loads(self.receipts_path.read_text(encoding="utf-8")))
+
+    def _is_whole(self, digests: dict[str, str]) -> bool:
+        paths = {self.root / name: digest for name, digest in digests.items()}
+        return all(path.is_file() and sha256(path) == digest for path, digest in paths.items())
 
 
 def tell(event: Event) -> None:

@@ -49,7 +49,7 @@ def test_a_run_leaves_the_layout_of_the_page(finished: Outcome) -> None:
     }  # fmt: skip
     assert {p.name for p in (root / "private").iterdir()} == {
         "train.parquet", "holdout.parquet", "bundle", "training.jsonl", "synthetic.parquet",
-        "input.json", "draw.json", "attempts.json",
+        "input.json", "draw.json", "attempts.json", "receipts.json",
     }  # fmt: skip
 
 

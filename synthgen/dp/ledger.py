@@ -57,11 +57,13 @@ class Ledger:
         delta: float,
         cap: float,
         run: str,
+        attempt: str | None = None,
     ) -> float:
         """Write down that `mechanisms` are about to read `source`; return the total epsilon.
 
         The total is that of all entries of the source, composed, at the largest delta among them.
-        The entry is on the disk when this returns.
+        The entry is on the disk when this returns. An entry of the same `attempt`, a secret random
+        name, about the same reading was made before an interruption: it is not made twice.
 
         Raises
         ------
@@ -70,6 +72,15 @@ class Ledger:
         """
         self._key()
         with reserve(self.folder / "ledger"):
+            reading = {
+                "run": run,
+                "attempt": attempt,
+                "source": list(source),
+                "delta": delta,
+                "mechanisms": [asdict(m) for m in mechanisms],
+            }
+            if attempt and any(reading.items() <= e.items() for e in self._entries()):
+                return self.spent(source)
             total = self.spent(source, extra=mechanisms, delta=delta)
             if total > cap:
                 before = self.spent(source)
@@ -78,14 +89,8 @@ class Ledger:
                     f"source, and with this run it would be {total:.2f}; sample from an earlier "
                     "bundle, which costs nothing, or raise train.dp.cap"
                 )
-            entry = {
-                "time": datetime.now(UTC).isoformat(timespec="seconds"),
-                "run": run,
-                "source": list(source),
-                "delta": delta,
-                "total": total,
-                "mechanisms": [asdict(m) for m in mechanisms],
-            }
+            stamp = datetime.now(UTC).isoformat(timespec="seconds")
+            entry = {"time": stamp, "total": total, **reading}
             path = self.folder / "ledger.jsonl"
             handle = os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC, 0o600)
             with os.fdopen(handle, "w", encoding="utf-8") as file:

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from synthgen.config import TrainConfig
 from synthgen.encode.column import EncodedTable
-from synthgen.files import staged
+from synthgen.files import staged, sweep
 from synthgen.gan.transplant import Start
 
 Tensors = dict[str, Tensor]
@@ -77,7 +77,7 @@ class Checkpoint:
 
         A file of another training, of another format, or damaged, is nothing to go on from.
         """
-        self._remove_staged()
+        sweep(self.path)
         if self.path.is_symlink() or not self.path.is_file():
             return None
         try:
@@ -94,13 +94,8 @@ class Checkpoint:
 
     def remove(self) -> None:
         """Delete the file; training is done."""
-        self._remove_staged()
+        sweep(self.path)
         self.path.unlink(missing_ok=True)
-
-    def _remove_staged(self) -> None:
-        """Delete what a process that was killed while writing left beside the file."""
-        for leftover in self.path.parent.glob(f".????????-{self.path.name}"):
-            leftover.unlink(missing_ok=True)
 
 
 def fingerprint(
