@@ -123,7 +123,7 @@ def test_a_changed_file_undoes_its_stage_and_all_after(finished: Outcome, tmp_pa
 def test_a_changed_configuration_does_not_go_on(tiny_config: Configure, tmp_path: Path) -> None:
     folder = pipeline.prepare(tiny_config(tmp_path / "out.csv"), tmp_path / "run")
     folder.write(folder.config_path, folder.config.model_copy(update={"rows": 9}).to_toml())
-    with pytest.raises(ConfigError, match="config.toml is not the one"):
+    with pytest.raises(ConfigError, match="is not the one that it was"):
         pipeline.resume(folder.root)
 
 
