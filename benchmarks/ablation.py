@@ -63,7 +63,7 @@ import torch
 from judge import arguments, half_of, judge, parse, words
 from quality import made
 
-from synthgen.checks.fidelity import ks, tvd
+from synthgen.checks.marginals import ks, tvd
 from synthgen.config import PRESETS, RunConfig
 from synthgen.errors import SynthgenError
 

@@ -21,6 +21,7 @@ from scipy.stats import beta
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 from synthgen.checks.check import Area, Check, Evidence, Measurement
+from synthgen.checks.contrast import wilson
 from synthgen.checks.features import Bools, Ints, is_numeric, levels, matrix, numbers, take
 from synthgen.checks.privacy import (
     MIN_TARGETS,
@@ -31,7 +32,6 @@ from synthgen.checks.privacy import (
     membership,
     nearest,
     positions,
-    wilson,
 )
 from synthgen.rng import derive, stream
 from synthgen.schema import Column

@@ -5,7 +5,10 @@ Nothing is fitted on one table and applied to another except where a function sa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,9 +19,13 @@ from synthgen.schema import Column
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
+#: Values of a column: numbers with NaN, or level codes with -1, for missing.
+Values = NDArray[Any]
 
 #: Levels that a tree model tells apart in one column; rarer ones are one level together.
 MAX_LEVELS = 200
+#: Levels of one column that have a dimension of their own in an embedding.
+EMBED_LEVELS = 50
 
 
 def is_numeric(column: Column) -> bool:
@@ -37,6 +44,12 @@ def numbers(series: pd.Series, column: Column) -> Floats:
         return np.where(np.isnat(micros), np.nan, micros.astype("int64") / 1e6)
     values = series.to_numpy("float64")
     return values if column.decimals is None else np.round(values, column.decimals) + 0.0
+
+
+def known(values: Values) -> Values:
+    """Return the values that are not missing: neither NaN nor -1."""
+    is_known = ~np.isnan(values) if values.dtype.kind == "f" else values >= 0
+    return np.asarray(values[is_known])
 
 
 def levels(parts: Sequence[pd.Series], column: Column, limit: int | None = None) -> list[Ints]:
@@ -75,6 +88,66 @@ def matrix(
         for block, array in zip(blocks, arrays, strict=True):
             block.append(array)
     return [np.column_stack(b) for b in blocks], [not is_numeric(c) for c in columns]
+
+
+@dataclass(frozen=True, repr=False)
+class Embedding:
+    """Tables as points of one space.
+
+    Attributes
+    ----------
+    rows : list of (N, D) arrays
+        A table each, float64 in [0, 1].
+    spans : list of list of int
+        The dimensions of each column.
+    """
+
+    rows: list[Floats]
+    spans: list[list[int]]
+
+
+def embed(frames: Sequence[pd.DataFrame], columns: Sequence[Column]) -> Embedding:
+    """Place `frames` in the judge's own space, which knows nothing of the generator's encoding.
+
+    A number or datetime is its rank in the first frame, in [0, 1] (so heavy tails do not decide),
+    a missing one 1/2 with a further dimension that says so; a level is one of `EMBED_LEVELS`
+    dimensions at sqrt(1/2), so that two levels are 1 apart. Without columns: no dimension.
+    """
+    blocks: list[list[Floats]] = [[] for _ in frames]
+    spans: list[list[int]] = []
+    width = 0
+    for column in columns:
+        parts = [f[column.name] for f in frames]
+        coded = (
+            _ranks([numbers(p, column) for p in parts])
+            if is_numeric(column)
+            else _one_hot(levels(parts, column, EMBED_LEVELS))
+        )
+        for block, array in zip(blocks, coded, strict=True):
+            block.append(array)
+        spans.append(list(range(width, width + coded[0].shape[1])))
+        width += coded[0].shape[1]
+    return Embedding(
+        [np.hstack([np.empty((len(f), 0)), *b]) for f, b in zip(frames, blocks, strict=True)], spans
+    )
+
+
+def _ranks(parts: Sequence[Floats]) -> list[Floats]:
+    """Return mid-ranks in the first part and, if any value is missing, a flag: (N, 1 or 2)."""
+    ordered = np.sort(known(parts[0]))
+    with_flag = any(np.isnan(p).any() for p in parts)
+    found = []
+    for part in parts:
+        middle = np.searchsorted(ordered, part, "left") + np.searchsorted(ordered, part, "right")
+        gone = np.isnan(part)
+        rank = np.where(gone, 0.5, middle / (2 * max(len(ordered), 1)))
+        found.append(np.column_stack([rank, gone] if with_flag else [rank]))
+    return found
+
+
+def _one_hot(parts: Sequence[Ints]) -> list[Floats]:
+    size = 1 + max(int(p.max(initial=0)) for p in parts)
+    return [np.eye(size)[p] * math.sqrt(0.5) for p in parts]
 
 
 def _filled(parts: Sequence[Floats]) -> list[Floats]:

@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from scipy.stats import beta, binom, hypergeom, norm
 
 from synthgen.checks.check import Area, Check, Evidence, Measurement
+from synthgen.checks.contrast import wilson
+from synthgen.checks.detection import auc, auc_error
 from synthgen.checks.features import Bools, Floats, Ints, is_numeric, levels, numbers, take
-from synthgen.checks.fidelity import auc, auc_error
 from synthgen.rng import stream
 from synthgen.schema import Column
 
@@ -84,16 +85,6 @@ class Hits:
 def _doubling_then_all(limit: int) -> list[int]:
     steps = sorted({round(1.1**k) for k in range(200) if 1.1**k < limit} | {max(limit, 0)})
     return [0, *steps]
-
-
-def wilson(k: int, n: int, z: float = 1.959964) -> tuple[float, float]:
-    """Return the Wilson interval of a share. Wilson 1927, doi:10.2307/2276774."""
-    middle, spread = (
-        k / n + z * z / (2 * n),
-        z * math.sqrt(k * (n - k) / n**3 + z * z / (4 * n * n)),
-    )
-    scale = 1 + z * z / n
-    return max(0.0, (middle - spread) / scale), min(1.0, (middle + spread) / scale)
 
 
 def copies(evidence: Evidence) -> list[Measurement]:

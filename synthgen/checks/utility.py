@@ -13,8 +13,8 @@ import pandas as pd
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
 from synthgen.checks.check import Area, Check, Evidence, Measurement
+from synthgen.checks.detection import auc
 from synthgen.checks.features import Floats, is_numeric, levels, matrix, numbers, take
-from synthgen.checks.fidelity import auc
 from synthgen.rng import derive, stream
 from synthgen.schema import Column
 

@@ -18,9 +18,17 @@ TITLES = {
     "schema.input": "Input keeps the schema",
     "schema.output": "Output keeps the schema",
     "marginals": "Each column looks real",
+    "shape_error": "Columns look real on average",
+    "wasserstein": "Numbers are where they should be",
     "pair_tv": "Pairs of columns look real",
     "pair_loss": "Dependences are kept",
+    "mutual_information": "Columns tell as much about each other",
+    "correlation": "Numbers are correlated alike",
+    "co_missing": "Values are missing together",
+    "dependencies": "Columns that decide others still do",
     "c2st": "Hard to tell from real rows",
+    "c2st_linear": "Hard to tell by a linear model",
+    "pmse_ratio": "Propensity error over chance",
     "tstr": "Prediction, trained on synthetic rows",
     "tstr_ratio": "Predictive power survives",
     "exact_copies": "Exact copies of training rows",
@@ -42,7 +50,19 @@ TITLES = {
     "dcr_share": "Distance to training rows",
 }
 #: The same for measures that are made of each column: ``ks.age``.
-MEASURES = {"ks": "KS distance", "tvd": "Total variation", "missing": "Missing rate off by"}
+MEASURES = {
+    "ks": "KS distance",
+    "tvd": "Total variation",
+    "missing": "Missing rate off by",
+    "wasserstein": "Wasserstein distance",
+    "tail_99": "99 % quantile off by",
+    "tail_999": "99.9 % quantile off by",
+    "coverage": "Range or levels covered",
+    "adherence": "Values within the real range or levels",
+    "season_month": "Months, total variation",
+    "season_weekday": "Weekdays, total variation",
+    "season_hour": "Hours, total variation",
+}
 
 #: What a data owner asks, by area; rules on the evidence itself have no area.
 QUESTIONS = {

@@ -9,6 +9,7 @@ import pytest
 
 from synthgen.checks import attacks, gate, privacy
 from synthgen.checks.check import Evidence, Measurement, Report, run_checks
+from synthgen.checks.contrast import wilson
 from synthgen.checks.gate import PRIVACY_CHECKS, PRIVACY_TESTS, decide, holm
 from synthgen.checks.privacy import Hits, clopper_pearson, hits_of, membership
 from synthgen.config import GatePolicy
@@ -62,7 +63,7 @@ def test_the_risk_is_what_the_holdout_does_not_explain():
     risk, low, high = attacks.difference(Hits(6, 10, 2, 10))
     assert risk == pytest.approx(0.5)
     # Newcombe's interval from the Wilson intervals of .6 and .2
-    (a, b), (c, d) = privacy.wilson(6, 10), privacy.wilson(2, 10)
+    (a, b), (c, d) = wilson(6, 10), wilson(2, 10)
     assert low == pytest.approx((0.4 - math.hypot(0.6 - a, d - 0.2)) / 0.8)
     assert high == pytest.approx((0.4 + math.hypot(b - 0.6, 0.2 - c)) / 0.8)
 
