@@ -12,6 +12,7 @@ synthgen.errors.ConfigError: the configuration has 2 problems
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -208,6 +209,7 @@ def _unsound(train: TrainConfig) -> list[str]:
     spectral = regularizer == "spectral-norm"
     batch = train.batch_size
     idle = [] if train.has_critic or train.row_adversary else _critic_settings(train)
+    unused = _changed(train, NOT_WITH_DP) if train.dp is not None else []
     rules = {
         f"{', '.join(idle)} would do nothing, because no critic is trained by default; add "
         'preset = "wgan-gp", or another': bool(idle),
@@ -240,6 +242,8 @@ def _unsound(train: TrainConfig) -> list[str]:
                 or train.architecture == "conv"
             )
         ),
+        f"{', '.join(unused)} would do nothing: train.dp takes a fixed number of steps "
+        "(train.dp.steps, rate, max_grad_norm), whatever the time and the rows": bool(unused),
         f"batch_size must be a multiple of pac = {train.pac}, and twice as large at least": (
             batch is not None and (batch % train.pac > 0 or batch < 2 * train.pac)
         ),
@@ -258,6 +262,24 @@ def _critic_settings(train: TrainConfig) -> list[str]:
         "critic_norm",
         "unroll",
     )
+    return _changed(train, names)
+
+
+#: What differentially private training neither reads nor may: rows and time would decide with it.
+NOT_WITH_DP = (
+    "steps",
+    "batch_size",
+    "dropout",
+    "weight_decay",
+    "ema",
+    "clip_grad",
+    "evaluate_every",
+    "patience",
+    "max_minutes",
+)
+
+
+def _changed(train: TrainConfig, names: Iterable[str]) -> list[str]:
     return [n for n in names if getattr(train, n) != TrainConfig.model_fields[n].default]
 
 

@@ -13,7 +13,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
+
 from synthgen.errors import ConfigError
+
+Floats = npt.NDArray[np.float64]
 
 Kind = Literal["discrete-gaussian", "exponential", "sampled-gaussian"]
 #: Width of the grid of privacy losses; losses are rounded up to it.
@@ -54,6 +59,30 @@ class Mechanism:
             raise ValueError("rate must lie in (0, 1], and below 1 for sampled gradients only")
 
 
+def power(mechanisms: Sequence[Mechanism], false_positives: npt.ArrayLike) -> Floats:
+    """Return the true-positive rates that no attack on `mechanisms` exceeds, for audits.
+
+    Parameters
+    ----------
+    mechanisms : sequence of Mechanism
+        At least one.
+    false_positives : (K,) array_like
+        Rates in [0, 1] at which rows that were not there are taken for members.
+
+    Returns
+    -------
+    (K,) float64
+        The least ``exp(e) * rate + delta(e)`` over many epsilons e, and the same for the attack
+        that asks the reverse (Kairouz, Oh & Viswanath 2015; Dong, Roth & Su 2022).
+    """
+    rates = np.asarray(false_positives, np.float64)
+    epsilons = np.linspace(0, 50, 5_001)
+    deltas = np.asarray(_composed(mechanisms).get_delta_for_epsilon(epsilons))
+    direct = np.exp(epsilons)[:, None] * rates + deltas[:, None]
+    reverse = 1 - np.exp(-epsilons)[:, None] * (1 - deltas[:, None] - rates)
+    return np.asarray(np.minimum(direct, reverse).min(axis=0).clip(0, 1))
+
+
 def epsilon(mechanisms: Sequence[Mechanism], delta: float) -> float:
     """Return the epsilon of all `mechanisms` together at `delta`, adding or removing one row.
 
@@ -64,13 +93,7 @@ def epsilon(mechanisms: Sequence[Mechanism], delta: float) -> float:
     """
     if not mechanisms:
         return 0.0
-    composed = None
-    for m in mechanisms:
-        one = _distribution(m)
-        one = one if m.count == 1 else one.self_compose(m.count)
-        composed = one if composed is None else composed.compose(one)
-    assert composed is not None
-    return float(composed.get_epsilon_for_delta(delta))
+    return float(_composed(mechanisms).get_epsilon_for_delta(delta))
 
 
 def calibrate(
@@ -80,19 +103,51 @@ def calibrate(
 
     `mechanisms` must cost less the larger the scale is.
     """
-    high = 1.0
-    while epsilon(mechanisms(high), delta) > epsilon_at_most:
+
+    def cost(scale: float) -> float:
+        return epsilon(mechanisms(scale), delta)
+
+    high, of_high = 1.0, cost(1.0)
+    while of_high > epsilon_at_most:
         high *= 2
-    low = high / 2
-    while low > 1e-3 and epsilon(mechanisms(low), delta) <= epsilon_at_most:
-        low, high = low / 2, low
+        of_high = cost(high)
+    low, of_low = high / 2, cost(high / 2)
+    while low > 1e-3 and of_low <= epsilon_at_most:
+        high, of_high = low, of_low
+        low, of_low = low / 2, cost(low / 2)
     while high > low * PRECISION:
-        middle = math.sqrt(low * high)
-        if epsilon(mechanisms(middle), delta) <= epsilon_at_most:
-            high = middle
+        middle = _between(low, of_low, high, of_high, epsilon_at_most)
+        found = cost(middle)
+        if found <= epsilon_at_most:
+            high, of_high = middle, found
         else:
-            low = middle
+            low, of_low = middle, found
     return high
+
+
+def _between(low: float, of_low: float, high: float, of_high: float, wanted: float) -> float:
+    """Return where a line through both costs, in logarithms, meets the wanted one.
+
+    A step towards the farther end makes what is found the end on the nearer side.
+    """
+    if not math.isfinite(of_low) or not of_low > wanted > of_high > 0:
+        return math.sqrt(low * high)
+    share = math.log(of_low / wanted) / math.log(of_low / of_high)
+    middle = low * (high / low) ** share
+    step = PRECISION**0.4
+    middle = middle * step if high / middle > middle / low else middle / step
+    return middle if low < middle < high else math.sqrt(low * high)
+
+
+def _composed(mechanisms: Sequence[Mechanism]) -> Any:
+    """Return the privacy loss distribution of one mechanism after the other."""
+    composed = None
+    for m in mechanisms:
+        one = _distribution(m)
+        one = one if m.count == 1 else one.self_compose(m.count)
+        composed = one if composed is None else composed.compose(one)
+    assert composed is not None
+    return composed
 
 
 def _distribution(m: Mechanism) -> Any:

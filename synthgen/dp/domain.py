@@ -41,7 +41,7 @@ CLEAR = 3.0
 
 def check_public(schema: TableSchema) -> None:
     """Raise ConfigError listing every column whose values are not public by declaration."""
-    problems = [f"  - column '{c.name}': {w}" for c in schema.modelled for w in _lacks(c)]
+    problems = [f"  - column '{c.name}': {w}" for c in schema.columns for w in _lacks(c)]
     if schema.entity is not None:
         problems.append(
             f"  - column '{schema.entity.name}': role 'entity' says that one person may hold many "
@@ -61,12 +61,19 @@ def check_public(schema: TableSchema) -> None:
 
 def _lacks(c: Column) -> list[str]:
     lacks = []
-    if c.kind == "categorical" and c.categories is None:
+    if c.is_modelled and c.kind == "categorical" and c.categories is None:
         lacks.append("declare its categories")
-    if c.kind in ("numeric", "datetime") and (c.minimum is None or c.maximum is None):
+    if (
+        c.is_modelled
+        and c.kind in ("numeric", "datetime")
+        and (c.minimum is None or c.maximum is None)
+    ):
         lacks.append("declare minimum and maximum")
-    if c.source == "data":
-        lacks.append("its bounds or categories were read from the data; review and declare them")
+    # An id's minimum is where the sequence that replaces it starts, and leaves with every table.
+    if c.source == "data" and (c.is_modelled or c.minimum is not None):
+        lacks.append(
+            "what the schema says of it was read from the data; review it, then drop source"
+        )
     return lacks
 
 

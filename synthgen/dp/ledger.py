@@ -7,6 +7,7 @@ same source. A crash after the entry leaves the budget spent: that is the safe s
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import json
@@ -21,6 +22,8 @@ from typing import Any
 from synthgen.dp.accountant import Mechanism, epsilon
 from synthgen.errors import ConfigError
 from synthgen.files import reserve, sha256, sync
+
+KEY_BYTES = 32
 
 
 def default_folder() -> Path:
@@ -120,24 +123,52 @@ class Ledger:
         if not path.exists():
             return []
         try:
-            return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        except ValueError:
+            lines = path.read_text(encoding="utf-8").splitlines()
+            return [_checked(json.loads(line)) for line in lines]
+        except (ValueError, TypeError, LookupError):
             raise ConfigError(
                 f"the privacy ledger {path} is damaged, so what was spent is not known; "
                 "restore it from a backup"
             ) from None
 
     def _key(self) -> bytes:
+        """Return the key of the digests; made once, whole or not at all.
+
+        Without it no source is recognised, and all that was spent would be forgotten.
+        """
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = self.folder / "ledger.key"
-        try:
-            handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-        except FileExistsError:
-            return path.read_bytes()
+        if not path.exists():
+            if (self.folder / "ledger.jsonl").exists():
+                raise ConfigError(
+                    f"the key of the privacy ledger, {path}, is gone, so what was spent on a "
+                    "source is not known; restore it from a backup"
+                )
+            self._make_key(path)
+        key = path.read_bytes()
+        if len(key) != KEY_BYTES:
+            raise ConfigError(f"the key of the privacy ledger, {path}, is damaged; restore it")
+        return key
+
+    def _make_key(self, path: Path) -> None:
+        temporary = path.with_name(f".{secrets.token_hex(4)}-{path.name}")
+        handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
         with os.fdopen(handle, "wb") as file:
-            file.write(secrets.token_bytes(32))
+            file.write(secrets.token_bytes(KEY_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileExistsError):  # another process was first: its key holds
+            os.link(temporary, path)
+        temporary.unlink()
         sync(self.folder)
-        return path.read_bytes()
+
+
+def _checked(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return `entry` if it says what was spent on what; else raise what reading it raises."""
+    [Mechanism(**m) for m in entry["mechanisms"]]
+    if not (float(entry["delta"]) > 0 and all(isinstance(s, str) for s in entry["source"])):
+        raise ValueError("an entry without delta or source")
+    return entry
 
 
 def _digest(key: bytes, text: str) -> str:

@@ -70,7 +70,7 @@ class Plan:
     def facts(self) -> dict[str, Any]:
         """Return the statement for bundle and manifest."""
         return {
-            "epsilon": round(self.epsilon, 6),
+            "epsilon": math.ceil(self.epsilon * 1e6) / 1e6,
             "delta": self.delta,
             "unit": UNIT,
             "engine": self.engine,

@@ -29,6 +29,8 @@ Record = dict[str, float | int | str]
 LOG_EVERY = 20
 #: Rows whose gradients are clipped at once.
 CHUNK = 1_024
+#: Gradients are clipped a little below the norm that the noise is for: norms and sums are rounded.
+ROUNDING = 1e-3
 
 
 @dataclass(frozen=True)
@@ -173,21 +175,22 @@ def clipped_sum(skeleton: Skeleton, tokens: Tensor, known: Tensor, max_norm: flo
 
 
 def _clipped(skeleton: Skeleton, tokens: Tensor, known: Tensor, max_norm: float) -> list[Tensor]:
+    """Return the sum of clipped gradients; what is not finite is halved until its row is alone."""
+    parameters = list(skeleton.parameters())
     losses, norms = losses_and_norms(skeleton, tokens, known)
-    finite = torch.isfinite(norms)
-    if not bool(finite.all()):
-        tokens, known = tokens[finite], known[finite]
-        if len(tokens) == 0:
-            return [torch.zeros_like(p) for p in skeleton.parameters()]
-        losses, norms = losses_and_norms(skeleton, tokens, known)
-    factor = (max_norm / norms.clamp(min=1e-12)).clamp(max=1)
-    gradients = torch.autograd.grad(
-        (losses * factor).sum(), list(skeleton.parameters()), allow_unused=True
-    )
-    return [
-        torch.zeros_like(p) if g is None else g
-        for p, g in zip(skeleton.parameters(), gradients, strict=True)
+    factor = (max_norm * (1 - ROUNDING) / norms.clamp(min=1e-12)).clamp(max=1)
+    found = torch.autograd.grad((losses * factor).sum(), parameters, allow_unused=True)
+    summed = [
+        torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)
     ]
+    if all(bool(torch.isfinite(g).all()) for g in summed):
+        return summed
+    if len(tokens) == 1:
+        return [torch.zeros_like(p) for p in parameters]
+    half = len(tokens) // 2
+    first = _clipped(skeleton, tokens[:half], known[:half], max_norm)
+    second = _clipped(skeleton, tokens[half:], known[half:], max_norm)
+    return [a + b for a, b in zip(first, second, strict=True)]
 
 
 def losses_and_norms(skeleton: Skeleton, tokens: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:

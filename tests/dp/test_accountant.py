@@ -1,6 +1,8 @@
+import math
+
 import pytest
 
-from synthgen.dp.accountant import Mechanism, calibrate, epsilon
+from synthgen.dp.accountant import Mechanism, calibrate, epsilon, power
 
 # noise, rate, steps, delta -> Opacus 1.6.0: RDP, PRV (known/ values of the design page, 3.6)
 OPACUS = [
@@ -57,3 +59,9 @@ def test_calibration_meets_the_target_from_below() -> None:
 def test_impossible_mechanisms_are_refused(change: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="must"):
         Mechanism(**{"what": "", "kind": "sampled-gaussian", "noise": 1.0, "count": 1} | change)  # type: ignore[arg-type]
+
+
+def test_no_attack_on_pure_privacy_beats_its_epsilon() -> None:
+    # epsilon ln 3: at most 3 * .1 true positives, and at most 1 - (1 - .9) / 3 (Kairouz et al.)
+    found = power([Mechanism("edge", "exponential", 1 / math.log(3), 1)], [0.0, 0.1, 0.9, 1.0])
+    assert found == pytest.approx([0, 0.3, 1 - 0.1 / 3, 1], abs=2e-3)

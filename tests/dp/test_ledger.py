@@ -64,6 +64,46 @@ def test_a_damaged_ledger_refuses(tmp_path: Path, data: Path) -> None:
         ledger.spend(source, COUNTS, delta=1e-6, cap=1.0, run="one")
 
 
+@pytest.mark.parametrize("entry", ['{"source": ["a"]}', "[]", '{"source": 3, "mechanisms": []}'])
+def test_an_entry_that_does_not_say_what_was_spent_refuses(
+    tmp_path: Path, data: Path, entry: str
+) -> None:
+    ledger = Ledger(tmp_path / "state")
+    source = ledger.source(data)
+    (tmp_path / "state" / "ledger.jsonl").write_text(entry + "\n")
+    with pytest.raises(ConfigError, match="is damaged"):
+        ledger.spent(source)
+
+
+@pytest.mark.parametrize("left", [None, b"", b"short"])
+def test_without_its_key_the_ledger_forgets_nothing_but_refuses(
+    tmp_path: Path, data: Path, left: bytes | None
+) -> None:
+    ledger = Ledger(tmp_path / "state")
+    ledger.spend(ledger.source(data), COUNTS, delta=1e-6, cap=1.0, run="one")
+    key = tmp_path / "state" / "ledger.key"
+    key.unlink()
+    if left is not None:
+        key.write_bytes(left)
+    with pytest.raises(ConfigError, match="the key of the privacy ledger"):
+        ledger.source(data)
+
+
+def test_the_cap_holds_over_thirty_nights(tmp_path: Path, data: Path) -> None:
+    ledger = Ledger(tmp_path / "state")
+    nightly = [Mechanism("counts", "discrete-gaussian", 30.0, 1)]
+    refused = 0
+    for night in range(30):
+        data.write_text(f"a\n{night}\n")  # other rows in the same place
+        try:
+            ledger.spend(ledger.source(data), nightly, delta=1e-6, cap=0.5, run=str(night))
+        except ConfigError:
+            refused += 1
+    assert 10 < refused < 30
+    assert ledger.spent(ledger.source(data)) <= 0.5
+    assert len((tmp_path / "state" / "ledger.jsonl").read_text().splitlines()) == 30 - refused
+
+
 def test_killed_after_the_charge_the_budget_is_spent(tmp_path: Path, data: Path) -> None:
     code = (
         "import os, signal, sys; from pathlib import Path\n"

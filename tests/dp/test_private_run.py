@@ -1,17 +1,29 @@
 """The whole way with differential privacy: stages, bundle, manifest, ledger."""
 
+import json
+import signal
+import subprocess
+import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
+import numpy.typing as npt
+import pandas as pd
 import pytest
+from safetensors.torch import load_file
 
 from synthgen import pipeline
 from synthgen.config import RunConfig
 from synthgen.demo import SCHEMA
-from synthgen.dp.release import plan
+from synthgen.dp.noise import Noise
+from synthgen.dp.release import Plan, plan
+from synthgen.dp.tree import Tree
 from synthgen.errors import ConfigError
 from synthgen.run_folder import RunFolder
+from synthgen.schema import Column, TableSchema
 from synthgen.synthesizer import Synthesizer
 from synthgen.table import RealTable, split_by_coins
 
@@ -97,6 +109,124 @@ def test_a_run_is_charged_once_and_says_what_holds(
         pipeline.train_bundle(
             RunConfig.build({**run_config.model_dump(), "to": str(tmp_path / "bundle")})
         )
+
+
+# --- what ran is what was charged -----------------------------------------------------------------
+
+
+class Recorded(Noise):
+    """Real noise that remembers how it was asked for: (kind, scale) a call."""
+
+    calls: ClassVar[Counter[tuple[str, float]]] = Counter()
+
+    def counts(self, exact: npt.ArrayLike, std: float) -> npt.NDArray[np.int64]:
+        self.calls["discrete-gaussian", std] += 1
+        return super().counts(exact, std)
+
+    def choose(self, scores: npt.NDArray[np.float64], epsilon: float, sensitivity: float) -> int:
+        assert sensitivity == 1
+        self.calls["exponential", 1 / epsilon] += 1
+        return super().choose(scores, epsilon, sensitivity)
+
+    def poisson(self, n: int, rate: float) -> npt.NDArray[np.int64]:
+        self.calls["poisson", rate] += 1
+        return super().poisson(n, rate)
+
+    def normal(self, std: float, size: int) -> npt.NDArray[np.float64]:
+        self.calls["normal", std] += 1
+        return super().normal(std, size)
+
+
+@pytest.mark.parametrize("engine", ["tree", pytest.param("network", marks=pytest.mark.slow)])
+def test_what_ran_is_what_was_charged(
+    demo_table: RealTable, monkeypatch: pytest.MonkeyPatch, engine: str
+) -> None:
+    monkeypatch.setattr("synthgen.synthesizer.Noise", Recorded)
+    Recorded.calls.clear()
+    norm = 0.5
+    asked = {**QUICK, "engine": engine, "steps": 20, "max_grad_norm": norm}
+    charged: list[Plan] = []
+    made = Synthesizer.fit_privately(
+        demo_table,
+        config=RunConfig.build({"train": {"dp": asked, "width": 16, "depth": 1}}),
+        seed=0,
+        charge=charged.append,
+    )
+    expected: Counter[tuple[str, float]] = Counter()
+    for m in charged[0].mechanisms.values():
+        if m.kind == "sampled-gaussian":
+            expected["poisson", m.rate] += m.count
+            assert not isinstance(made.generator, Tree)
+            weights = len(list(made.generator.skeleton.parameters()))
+            expected["normal", m.noise * norm] += m.count * weights
+        else:
+            expected[m.kind, m.noise] += m.count
+    rounded = Counter({(k, round(x, 9)): n for (k, x), n in Recorded.calls.items()})
+    assert rounded == Counter({(k, round(x, 9)): n for (k, x), n in expected.items()})
+
+
+def test_neighbours_leave_bundles_of_one_form(tmp_path: Path) -> None:
+    """One row with every extreme in it changes noise and nothing else of what is written."""
+    columns = (
+        Column(name="ward", kind="categorical", categories=("a", "b", "c"), nullable=True),
+        Column(name="age", kind="numeric", minimum=0, maximum=9, decimals=0),
+    )
+    schema = TableSchema(name="t", columns=columns)
+    rows = pd.DataFrame({"ward": pd.Series(["a"] * 50, dtype="str"), "age": 1.0})
+    outlier = pd.DataFrame({"ward": pd.Series(["c"], dtype="str"), "age": 9.0})
+    forms = []
+    for name, frame in (("without", rows), ("with", pd.concat([rows, outlier]))):
+        made = Synthesizer.fit_privately(
+            RealTable(schema, frame.reset_index(drop=True)),
+            config=RunConfig.build({"train": {"dp": QUICK}}),
+            seed=0,
+            charge=lambda plan: None,
+        )
+        made.save(tmp_path / name)
+        index = json.loads((tmp_path / name / "bundle.json").read_text())
+        encoder = json.loads((tmp_path / name / "encoder.json").read_text())
+        for part in encoder["parts"]:
+            part["encoder"]["counts"] = len(part["encoder"]["counts"])
+        del index["files"]["encoder.json"], index["files"]["generator.safetensors"]
+        del index["facts"]["rows"]  # noisy
+        tensors = load_file(tmp_path / name / "generator.safetensors")
+        shapes = sorted((k, str(v.dtype), v.numel()) for k, v in tensors.items())
+        forms.append((index, encoder, shapes))
+    assert forms[0] == forms[1]
+
+
+@pytest.mark.slow
+def test_killed_after_the_measurement_the_budget_is_spent_and_nothing_is_left(
+    tiny_config: Callable[..., RunConfig], tmp_path: Path, state: Path
+) -> None:
+    config_path = tmp_path / "config.toml"
+    to = tmp_path / "bundle"
+    config_path.write_text(config(tiny_config, to, epsilon=3.0).to_toml())
+    code = (
+        "import os, signal, sys\n"
+        "from synthgen import pipeline\n"
+        "from synthgen.config import RunConfig\n"
+        "from synthgen.dp import release\n"
+        "measure = release.measure\n"
+        "def and_die(*args):\n"
+        "    measure(*args)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "release.measure = and_die\n"
+        "pipeline.train_bundle(RunConfig.load(sys.argv[1]))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(config_path)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert len(state.read_text().splitlines()) == 1
+    assert not to.exists()
+    pipeline.train_bundle(RunConfig.load(config_path))  # fresh noise, so charged anew
+    first, second = (json.loads(line) for line in state.read_text().splitlines())
+    assert second["total"] > first["total"]
+
+
+@pytest.mark.parametrize("setting", [{"max_minutes": 1.0}, {"patience": 5}, {"batch_size": 64}])
+def test_settings_by_which_rows_or_time_would_decide_are_refused(setting: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match=f"{next(iter(setting))} would do nothing"):
+        RunConfig.build({"train": {"dp": QUICK, **setting}})
 
 
 def test_without_a_declared_schema_there_is_no_guarantee(

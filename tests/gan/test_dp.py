@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from scipy import stats
 from torch import Tensor
 
 from synthgen.dp.noise import Noise
@@ -74,7 +73,8 @@ def test_the_sum_equals_that_of_clipped_rows() -> None:
     net, (tokens, known) = skeleton(), batch(7)
     got = torch.cat([g.flatten() for g in dp.clipped_sum(net, tokens, known, 0.5)])
     rows = [gradient(net, tokens[i : i + 1], known[i : i + 1]) for i in range(7)]
-    expected = torch.stack([r * min(1, 0.5 / float(r.norm())) for r in rows]).sum(dim=0)
+    norm = 0.5 * (1 - dp.ROUNDING)
+    expected = torch.stack([r * min(1, norm / float(r.norm())) for r in rows]).sum(dim=0)
     assert torch.allclose(got, expected, atol=1e-5)
 
 
@@ -84,7 +84,7 @@ def test_an_empty_batch_is_a_sum_of_zeros() -> None:
     assert all(float(g.abs().sum()) == 0 for g in found)
 
 
-@pytest.mark.parametrize("scale", [0.01, 0.1, 1.0, 10.0])
+@pytest.mark.parametrize("scale", [0.01, 0.1, 1.0, 10.0, 100.0])
 def test_leaving_out_a_row_changes_the_sum_by_the_norm_at_most(scale: float) -> None:
     for seed in range(15):
         net, (tokens, known) = skeleton(scale, seed), batch(6, seed)
@@ -94,19 +94,45 @@ def test_leaving_out_a_row_changes_the_sum_by_the_norm_at_most(scale: float) -> 
             part = torch.cat(
                 [g.flatten() for g in dp.clipped_sum(net, tokens[rest], known[rest], 1.0)]
             )
-            assert float((whole - part).norm()) <= 1 + 1e-4
+            assert float((whole - part).double().norm()) <= 1  # not 1.0001: the noise is for 1
 
 
-def test_a_row_that_is_not_finite_adds_nothing() -> None:
-    net, (tokens, known) = skeleton(), batch(4)
+def spoil(net: Skeleton, value: float) -> tuple[Tensor, Tensor]:
+    """Return rows of which the first alone meets an embedding that is `value`."""
+    tokens, known = batch(4)
     tokens[:, 0] = torch.tensor([0, 1, 1, 1])
     known[:] = torch.tensor([True, False, False])
     with torch.no_grad():
-        net.tokens.table.own[0] = float("nan")  # level 0 of token 0: the first row only
+        net.tokens.table.own[0] = value  # level 0 of token 0
+    return tokens, known
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e30])
+def test_a_row_that_is_not_finite_adds_nothing(value: float) -> None:
+    net = skeleton()
+    tokens, known = spoil(net, value)
     found = torch.cat([g.flatten() for g in dp.clipped_sum(net, tokens, known, 1.0)])
     rest = torch.cat([g.flatten() for g in dp.clipped_sum(net, tokens[1:], known[1:], 1.0)])
     assert torch.isfinite(found).all()
-    assert torch.allclose(found, rest)
+    assert float((found - rest).norm()) <= 1
+    alone = dp.clipped_sum(net, tokens[:1], known[:1], 1.0)
+    assert all(bool(torch.isfinite(g).all()) for g in alone)
+
+
+def test_at_the_edge_of_the_norm_nothing_but_the_room_for_rounding_is_cut() -> None:
+    net, (tokens, known) = skeleton(), batch(1)
+    plain = gradient(net, tokens, known)
+    for norm, expected in ((2.0, 1.0), (1.0, 1 - dp.ROUNDING), (0.5, 0.5 * (1 - dp.ROUNDING))):
+        got = torch.cat(
+            [g.flatten() for g in dp.clipped_sum(net, tokens, known, norm * float(plain.norm()))]
+        )
+        assert float(got.norm() / plain.norm()) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_gradient_of_zeros_stays_one() -> None:
+    net, (tokens, known) = skeleton(scale=0.0), batch(3)
+    found = dp.clipped_sum(net, tokens, torch.ones_like(known) & ~known.new_tensor([1, 0, 0]), 1.0)
+    assert all(bool(torch.isfinite(g).all()) for g in found)
 
 
 def test_equal_settings_give_other_weights() -> None:
@@ -132,55 +158,3 @@ def test_each_step_adds_noise_of_its_scale() -> None:
     dp.train_privately(net, batch(10)[0], dp.Steps(3, 0.5, 2.0, 0.25, 5.0), Quiet())
     assert set(scales) == {0.5}
     assert len(scales) == 3 * len(list(net.parameters()))
-
-
-# --- a white-box audit: the strongest adversary, against the accountant's own trade-off -----------
-
-
-def audit(steps: dp.Steps, trials: int = 300) -> float:
-    """Return the AUC of telling steps with a canary row from steps without it.
-
-    The adversary knows the weights, all other rows and every coin but the noise. What is left of a
-    step, without the others' clipped sum, along the canary's gradient is the optimal statistic.
-    """
-    net, (tokens, known) = skeleton(scale=0.5), batch(24)
-    noise, direction = Noise(), gradient(net, tokens[:1], known[:1])
-    direction = direction / direction.norm()
-    others = torch.cat([g.flatten() for g in dp.clipped_sum(net, tokens[1:], known[1:], 1.0)])
-
-    def statistic(first: int) -> float:
-        mean = dp.noised_mean(net, tokens[first:], known[first:], steps, noise)
-        released = torch.cat([g.flatten() for g in mean]) * 24
-        return float((released - others) @ direction)
-
-    seen = {first: [statistic(first) for _ in range(trials)] for first in (0, 1)}
-    return float(stats.mannwhitneyu(seen[0], seen[1]).statistic) / trials**2
-
-
-def bound_auc(noise_multiplier: float) -> float:
-    """AUC of the dominating pair of one step with all rows: N(0, s) against N(1, s)."""
-    return float(stats.norm.cdf(1 / noise_multiplier / 2**0.5))
-
-
-CLAIMED = 1.2
-#: Four standard errors of an AUC from 300 trials a side.
-MARGIN = 0.09
-
-
-def test_the_audit_finds_no_more_than_the_accountant_allows() -> None:
-    found = audit(dp.Steps(1, 0.5, CLAIMED, 1.0, 24.0))
-    assert found <= bound_auc(CLAIMED) + MARGIN
-    assert found > 0.6  # and it has the power to find what is there: .72 at best
-
-
-@pytest.mark.parametrize(
-    "broken",
-    [
-        dp.Steps(1, 0.5, CLAIMED / 2.5, 1.0, 24.0),  # less noise than claimed
-        dp.Steps(1, 0.5, CLAIMED / 24**0.5, 1.0, 24.0),  # noise over the root of the batch
-        dp.Steps(1, 0.5, CLAIMED / 100, 100.0, 24.0),  # clipped at 100, noise for 1
-    ],
-    ids=["noise", "root", "unclipped"],
-)
-def test_the_audit_catches_broken_steps(broken: dp.Steps) -> None:
-    assert audit(broken) > bound_auc(CLAIMED) + MARGIN
