@@ -217,6 +217,7 @@ def crossed(key: str, joint: Joint, title: str) -> tuple[Markup, Markup, Markup]
                     f"{_text(f'{row}, {column}: {text}')}</title></rect>"
                 )
         bottom = 4 + len(values) * high
+        longest = max(len(_short(column, 13)) for column in joint.columns)
         for j, column in enumerate(joint.columns):
             x = left + (j + 0.5) * wide + 4
             body.append(
@@ -226,7 +227,13 @@ def crossed(key: str, joint: Joint, title: str) -> tuple[Markup, Markup, Markup]
         said = f"{len(joint.rows)} by {len(joint.columns)} cells; the numbers are in the table."
         width = left + wide * len(joint.columns) + 8
         return _svg(
-            f"{key}-{name}", width, bottom + 66, f"{title}: {name}", said, body, "chart grid"
+            f"{key}-{name}",
+            width,
+            bottom + 18 + 4 * longest,
+            f"{title}: {name}",
+            said,
+            body,
+            "chart crossed",
         )
 
     return (
@@ -251,7 +258,7 @@ def forest(
     cross beside its number. With `log` the axis is the logarithm of values in (0, 1]; `start` is
     where it begins at the latest.
     """
-    width, left, right, row = 760.0, 262.0, 668.0, 25.0
+    width, left, right, row = 780.0, 290.0, 688.0, 25.0
     numbers = [
         v
         for e in rows
@@ -290,7 +297,7 @@ def forest(
         marks.append(f'<circle class="{css}" cx="{x(e.value):.1f}" cy="{y:.1f}" r="3.6"/>')
         told = _text(f"{e.name}: {', '.join(said)}")
         body.append(f"<g><title>{told}</title>{''.join(marks)}</g>")
-        body.append(_label(left - 12, y + 4, _short(e.name, 40), "end"))
+        body.append(_label(left - 12, y + 4, _short(e.name, 44), "end"))
         body.append(
             _label(
                 width - 2,

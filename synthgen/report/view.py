@@ -36,6 +36,8 @@ from synthgen.schema import Column
 MAX_HEAT = 40
 #: Rows of the forest plot of columns.
 MAX_FOREST = 12
+#: What a share or an AUC scores by chance, where that is its control.
+HALF = 0.5
 
 #: The page's sections that show measurements.
 _SECTIONS = ("columns", "rows", "pairs", "detection", "utility", "privacy", "schema", "other")
@@ -51,7 +53,10 @@ _UNITS = {
     "R2": "As R²",
     "distance": "As distances",
     "excess": "Beyond fresh real rows",
+    "risk": "As risk beyond fresh real rows",
 }
+#: Units whose numbers have no axis in common with each other.
+_COUNTED = ("rows", "cells", "violations", "p")
 
 
 @dataclass(frozen=True)
@@ -216,22 +221,23 @@ def _forests(
 ) -> Iterator[Plot]:
     """Draw one forest plot a unit, the rows furthest beyond their control first, if there are many.
 
-    Counts and p values have no axis in common with anything.
+    Counts and p values have no axis in common. What chance puts at one half has its own plot.
     """
-    by_unit: dict[str, list[tuple[Measurement, Estimate]]] = {}
+    by_unit: dict[tuple[str, bool], list[tuple[Measurement, Estimate]]] = {}
     for m in found:
         row = estimate(m, rules)
-        if row is not None and m.unit in _UNITS:
-            by_unit.setdefault(m.unit, []).append((m, row))
-    for unit, rows in by_unit.items():
-        caption, shown = _UNITS[unit], [row for _, row in rows]
+        if row is not None and m.unit not in _COUNTED:
+            by_unit.setdefault((m.unit, m.control == HALF), []).append((m, row))
+    for i, ((unit, is_half), rows) in enumerate(by_unit.items()):
+        caption, shown = _UNITS.get(unit, f"In {unit}"), [row for _, row in rows]
+        if is_half and unit == "share":
+            caption += "; one half is chance"
         if len(shown) > MAX_FOREST:
             worst = sorted(rows, key=lambda pair: -_beyond(pair[0]))[:MAX_FOREST]
             shown = [row for _, row in worst]
             caption += f"; the {MAX_FOREST} furthest beyond fresh real rows"
-        start = 0.5 if unit == "AUC" else 0.0
-        name = f"{key}-{len(unit)}{unit[0]}"
-        yield Plot(caption, charts.forest(name, shown, caption, unit=unit, start=start))
+        start = HALF if is_half or unit == "AUC" else 0.0
+        yield Plot(caption, charts.forest(f"{key}-{i}", shown, caption, unit=unit, start=start))
 
 
 def _beyond(m: Measurement) -> float:
