@@ -380,17 +380,23 @@ Run = Annotated[Path, typer.Argument(help="Run folder.")]
 
 @app.command()
 @verb
-def validate(run: Run, as_json: AsJson = False) -> None:
+def validate(
+    run: Run,
+    data_docs: Annotated[
+        bool, typer.Option("--data-docs", help="Also a page of Great Expectations, no samples.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Judge the synthetic table of a run again; writes report and decision anew.
 
-    Example: synthgen validate runs/20260131-120000-ab12
+    Example: synthgen validate runs/20260131-120000-ab12 --data-docs
     """
     from synthgen import pipeline
     from synthgen.run_folder import RunFolder, listening
 
     folder = RunFolder.open(run)
     with folder.held(), _progress() as listener, listening(listener):
-        pipeline.validate(folder)
+        pipeline.validate(folder, data_docs=data_docs)
     _finish(pipeline.Outcome(folder, folder.decision, None), as_json=as_json)
 
 

@@ -347,6 +347,14 @@ class GatePolicy(_Section):
         return written | {k: "off" for k in type(self).model_fields if getattr(self, k) is None}
 
 
+class ReportConfig(_Section):
+    """What is written beside the report."""
+
+    data_docs: bool = Field(
+        False, description="a page of Great Expectations on the output: counts, no samples"
+    )
+
+
 class RunConfig(_Section):
     """Everything that decides a run, besides the code and the data.
 
@@ -369,6 +377,7 @@ class RunConfig(_Section):
     train: TrainConfig = TrainConfig()
     sample: SampleConfig = SampleConfig()
     gate: GatePolicy = GatePolicy()
+    report: ReportConfig = ReportConfig()
 
     @model_validator(mode="after")
     def _refuse_what_cannot_start_warm(self) -> RunConfig:

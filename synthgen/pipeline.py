@@ -60,6 +60,7 @@ from synthgen.table import (
 
 if TYPE_CHECKING:
     from synthgen.checks.check import Measurement
+    from synthgen.checks.expectations import OwnExpectation
     from synthgen.checks.gate import Decision
     from synthgen.synthesizer import Synthesizer
 
@@ -296,16 +297,20 @@ def _stage(folder: RunFolder, name: str) -> Iterator[None]:
 def ingest(folder: RunFolder) -> Receipt:
     """Read the input by its schema (or an inferred one), refuse what breaks it, split the rest."""
     with _stage(folder, "ingest"):
-        from synthgen.checks.expectations import check_frames
+        from synthgen.checks.expectations import as_json, check_frames, check_own, refuse_broken
 
         config = folder.config
         table, inferred = read_input(config)
+        expected = own_expectations(config, table.schema)
         check_space(Path(config.to), rows=config.rows, columns=len(table.schema.columns))
         for note in _notes(table, config, inferred=inferred):
             folder.log(stage="ingest", event="note", text=note)
         measured = check_frames(table.batches(), table.schema, name="input")
+        refuse_broken(check_own(expected, table))
         halves = _split(table, config, seed_of(config))
         folder.write(folder.schema_path, table.schema.to_toml())
+        if expected:
+            folder.write(folder.expectations_path, as_json(expected))
         folder.write(folder.input_path, json.dumps([asdict(m) for m in measured]))
         folder.write_table(folder.holdout_path, halves.holdout)
         folder.write_table(folder.train_path, halves.train)
@@ -451,11 +456,15 @@ def generate(folder: RunFolder) -> Receipt:
         )
 
 
-def validate(folder: RunFolder) -> Receipt:
-    """Judge the synthetic table against both halves; write report and decision."""
+def validate(folder: RunFolder, *, data_docs: bool = False) -> Receipt:
+    """Judge the synthetic table against both halves; write report and decision.
+
+    With `data_docs`, or if the configuration asks for them, also a page of Great Expectations.
+    """
     with _stage(folder, "validate"):
         from synthgen.checks.check import Evidence
-        from synthgen.checks.expectations import check_file
+        from synthgen.checks.expectations import check_file, check_own
+        from synthgen.checks.expectations import data_docs as docs_of
         from synthgen.checks.gate import decide, judge
         from synthgen.report import Figures, document, render
 
@@ -471,6 +480,10 @@ def validate(folder: RunFolder) -> Receipt:
             seed=derive(seed_of(config), "validate") % 2**31,
         )
         output = check_file(folder.synthetic_path, schema, name="output")
+        expected = stored_expectations(folder)
+        output += check_own(expected, table)
+        if data_docs or config.report.data_docs:
+            folder.write(folder.docs_path, docs_of(schema, expected, output))
         attempts = folder.attempt(folder.draw["synthesizer"], table.fingerprint)
         report = judge(evidence, extra=(*folder.input, *output), attempts=attempts)
         decision = decide(report, config.gate, fingerprint=table.fingerprint)
@@ -558,6 +571,29 @@ def read_input(config: RunConfig) -> tuple[PackedTable, bool]:
     table = conform_packed(open_source(config.data, schema).batches(), schema)
     _refuse_unlearnable(table)
     return table, config.schema_path is None
+
+
+def own_expectations(config: RunConfig, schema: TableSchema) -> tuple[OwnExpectation, ...]:
+    """Return what stands in ``<schema>.expectations.json`` beside the schema file, if it is there.
+
+    Raises
+    ------
+    ConfigError
+        If that file cannot be used.
+    """
+    from synthgen.checks.expectations import beside, load_expectations
+
+    if config.schema_path is None or not beside(local_path(config.schema_path)).exists():
+        return ()
+    return load_expectations(beside(local_path(config.schema_path)), schema)
+
+
+def stored_expectations(folder: RunFolder) -> tuple[OwnExpectation, ...]:
+    """Return the expectations that travelled with the run."""
+    from synthgen.checks.expectations import load_expectations
+
+    path = folder.expectations_path
+    return load_expectations(path, folder.schema) if path.exists() else ()
 
 
 def _refuse_unprivate(config: RunConfig) -> None:

@@ -81,6 +81,11 @@ class RunFolder:
         return self.root / "schema.toml"
 
     @property
+    def expectations_path(self) -> Path:
+        """What the owner expects beyond the schema; absent if nothing."""
+        return self.root / "expectations.json"
+
+    @property
     def log_path(self) -> Path:
         """One JSON object a line: stages, seconds, rows."""
         return self.root / "log.jsonl"
@@ -94,6 +99,11 @@ class RunFolder:
     def html_path(self) -> Path:
         """The report for people."""
         return self.root / "report.html"
+
+    @property
+    def docs_path(self) -> Path:
+        """Data Docs of Great Expectations, if they were asked for."""
+        return self.root / "data_docs.html"
 
     @property
     def decision_path(self) -> Path:

@@ -189,6 +189,11 @@ class SyntheticFile:
         """Yield the rows in canonical frames of at most `BATCH_ROWS`, page checksums verified."""
         return read_batches(self.path, self.schema)
 
+    def column(self, name: str) -> pd.Series:
+        """Return one column whole; no other is read."""
+        table = pq.read_table(self.path, columns=[name], page_checksum_verification=True)
+        return _canonical(table.column(name), self.schema.column(name))
+
 
 @dataclass(frozen=True, repr=False)
 class Split(Generic[R]):

@@ -350,3 +350,34 @@ def test_events_reach_a_listener(tiny_config: Configure, tmp_path: Path) -> None
     with pipeline.listening(heard.append):
         pipeline.ingest(folder)
     assert [e["event"] for e in heard] == ["start", "done"]
+
+
+def test_the_owners_expectations_travel_and_gate(tiny_config, demo_files, tmp_path):
+    for name in ("admissions.csv", "schema.toml"):
+        shutil.copy(demo_files / name, tmp_path)
+    beside = tmp_path / "schema.expectations.json"
+    columns = {"column_A": "discharged", "column_B": "admitted"}
+    order = {"type": "expect_column_pair_values_a_to_be_greater_than_b", "kwargs": columns}
+    few = {"type": "expect_table_row_count_to_be_between", "kwargs": {"min_value": 1_000}}
+    config = tiny_config(
+        tmp_path / "out.csv",
+        data=str(tmp_path / "admissions.csv"),
+        schema_path=str(tmp_path / "schema.toml"),
+        report={"data_docs": True},
+    )
+    beside.write_text(json.dumps([order, few, {"type": "expect_nonsense"}]))
+    with pytest.raises(ConfigError, match="expectation 3: expect_nonsense is no expectation"):
+        run(config, run_dir=tmp_path / "wrong")
+    assert not (tmp_path / "wrong").exists()
+    beside.write_text(json.dumps([order, few]))
+    outcome = run(config, run_dir=tmp_path / "run")  # 1,500 rows in, 400 out
+    rules = {r.name: r.passed for r in outcome.decision.rules if r.name.startswith("expectation")}
+    assert rules == {
+        "expectation.1.expect_column_pair_values_a_to_be_greater_than_b": True,
+        "expectation.2.expect_table_row_count_to_be_between": False,
+    }
+    assert [r.name for r in outcome.decision.failing] == [list(rules)[1]]
+    assert outcome.manifest is None
+    assert "Great Expectations" in outcome.folder.docs_path.read_text()
+    beside.unlink()
+    assert json.loads(outcome.folder.expectations_path.read_text())[0] == order

@@ -225,6 +225,7 @@ def decide(report: Report, policy: GatePolicy, *, fingerprint: str) -> Decision:
         _enough_rows(report, policy.min_privacy_rows),
         _attempts(report, policy.max_attempts),
         _rule(report, "schema.output", policy.max_schema_violations, _at_most("violations")),
+        *(_rule(report, m.name, 0, _kept) for m in report if m.name.startswith("expectation.")),
         _rule(report, "marginals", policy.max_marginal_excess, _at_most("excess")),
         _rule(report, "pair_loss", policy.max_pair_loss, _pair_loss),
         _rule(report, "c2st", policy.max_c2st, _at_most("AUC")),
@@ -279,6 +280,11 @@ def _at_most(unit: str) -> Compare:
         return worst <= threshold, worst, f"{unit} {worst:.4g}{at}, at most {threshold:.4g} allowed"
 
     return compare
+
+
+def _kept(m: Measurement, threshold: float) -> tuple[bool, float | None, str]:
+    """Refuse an expectation of the data's owner that is not met; its note says by how much."""
+    return _worst(m) <= threshold, _worst(m), m.note
 
 
 def _pair_loss(m: Measurement, threshold: float) -> tuple[bool, float | None, str]:

@@ -11,9 +11,6 @@ over all batches.
 
 from __future__ import annotations
 
-import logging
-import os
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +20,13 @@ import numpy as np
 import pandas as pd
 
 from synthgen.checks.check import Measurement
+from synthgen.checks.expectations.engine import (
+    RESULT_FORMAT,
+    batch_definition,
+    context,
+    great_expectations,
+    raised,
+)
 from synthgen.conform import conform, violations
 from synthgen.errors import Violation
 from synthgen.schema import Column, TableSchema
@@ -31,7 +35,6 @@ from synthgen.table import canonical_dtype
 
 if TYPE_CHECKING:
     from great_expectations import ExpectationSuite
-    from great_expectations.core.batch_definition import BatchDefinition
 
 #: Expectation type -> the rule's name in a measurement.
 RULES = {
@@ -41,8 +44,6 @@ RULES = {
     "expect_column_values_to_be_in_set": "in_set",
     "expect_column_values_to_be_unique": "unique",
 }
-#: Counts only: no offending values, no indices (they would be cells, or lead to them).
-_RESULT_FORMAT = {"result_format": "SUMMARY", "partial_unexpected_count": 0}
 
 
 def suite(schema: TableSchema) -> ExpectationSuite:
@@ -50,9 +51,9 @@ def suite(schema: TableSchema) -> ExpectationSuite:
 
     Bounds and categories in it are the schema's: if they were read from the data, so are these.
     """
-    gx = _great_expectations()
+    gx = great_expectations()
     gxe = gx.expectations
-    _context()  # a suite cannot be built without an active one
+    context()  # a suite cannot be built without an active one
     found: ExpectationSuite = gx.ExpectationSuite(name=schema.name)
     found.add_expectation(gxe.ExpectTableColumnsToMatchOrderedList(column_list=schema.names))
     for c in schema.columns:
@@ -93,13 +94,13 @@ def check_frames(
         one is enough to make it `failed`. No rows at all is `inconclusive`.
     """
     tally = _Tally()
-    rules, batch = _row_rules(suite(schema)), _batch_definition()
+    rules, batch = _row_rules(suite(schema)), batch_definition()
     ids = {c.name: _Unique() for c in schema.columns if _is_unique(c)}
     for frame in frames:
         tally.n_rows += len(frame)
         if not len(frame):
             continue
-        result = batch.get_batch({"dataframe": frame}).validate(rules, result_format=_RESULT_FORMAT)
+        result = batch.get_batch({"dataframe": frame}).validate(rules, result_format=RESULT_FORMAT)
         for one in result.results:
             key, count = _projected(one)
             tally.add(key, count)
@@ -192,36 +193,11 @@ class _Unique:
         return len(seen) - len(np.unique(seen))
 
 
-def _great_expectations() -> Any:
-    """Import the library with its analytics off; kept out of every module's import.
-
-    It imports standard modules that are deprecated: nothing that a user of ours could act on.
-    """
-    os.environ["GX_ANALYTICS_ENABLED"] = "false"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        import great_expectations
-        import great_expectations.expectations
-    # it sets this one to INFO itself and then tells of folders that it never makes
-    logging.getLogger("great_expectations.data_context.types.base").setLevel(logging.WARNING)
-    return great_expectations
-
-
-def _context() -> Any:
-    """Return a context that lives in memory: no files, no progress bars."""
-    gx = _great_expectations()
-    from great_expectations.data_context.types.base import ProgressBarsConfig
-
-    context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = ProgressBarsConfig(globally=False)
-    return context
-
-
-def _batch_definition() -> BatchDefinition[Any]:
-    """Return where frames are put to be validated."""
-    asset = _context().data_sources.add_pandas("memory").add_dataframe_asset("rows")
-    batch: BatchDefinition[Any] = asset.add_batch_definition_whole_dataframe("batch")
-    return batch
+def rule_of(expectation: Any) -> str:
+    """Return ``<column>.<rule>`` of an expectation of `suite`, as in a measurement's name."""
+    rule = RULES[expectation.expectation_type]
+    column = expectation.configuration.kwargs.get("column")
+    return f"{column}.{rule}" if column else rule
 
 
 def _row_rules(rules: ExpectationSuite) -> ExpectationSuite:
@@ -239,21 +215,12 @@ def _projected(result: Any) -> tuple[tuple[str, str], int | None]:
     """
     config, counts = result.expectation_config, result.result
     key = (str(config.kwargs.get("column", "")), RULES.get(config.type, config.type))
-    if _raised(result.exception_info):
+    if raised(result.exception_info):
         return key, None
     count = counts.get("unexpected_count") if isinstance(counts, Mapping) else None
     if isinstance(count, int | np.integer) and not isinstance(count, bool):
         return key, max(int(count), int(not bool(result.success)))
     return key, int(not bool(result.success))
-
-
-def _raised(info: Any) -> bool:
-    """Whether an expectation raised; the information is nested by metric or it is not."""
-    if not isinstance(info, Mapping):
-        return False
-    if info.get("raised_exception"):
-        return True
-    return any(_raised(v) for v in info.values())
 
 
 def _own_rules(series: pd.Series, column: Column) -> Iterator[tuple[str, int]]:
