@@ -16,6 +16,12 @@ from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
+
+# Not used here, but imported before there is a group: its functions take as default the group that
+# there is when they are defined, and torch.optim imports it at the first step. The group would then
+# live until Python ends, when a thread of gloo that gives back a gradient, for which it needs the
+# interpreter, aborts the process.
+import torch.distributed.nn
 from torch import Tensor, nn
 
 from synthgen.errors import TrainingError
