@@ -74,8 +74,8 @@ def isolated(count: int, times: int) -> Leak:
 
     def plant(evidence: Evidence, rng: np.random.Generator) -> pd.DataFrame:
         some = evidence.train.iloc[rng.permutation(len(evidence.train))[:5_000]]
-        (places,) = positions([some], evidence.schema.modelled)
-        apart = nearest(places, places, skip_self=True)[0]
+        places, _ = positions([some, some.head(0)], evidence.schema.modelled)
+        apart = nearest(places, places, skip_self=True).distance
         return _planted(evidence, some.iloc[np.repeat(np.argsort(-apart)[:count], times)])
 
     return plant

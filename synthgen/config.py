@@ -313,8 +313,14 @@ class GatePolicy(_Section):
     min_utility: Threshold = Field(
         0.5, gt=0, le=1, description="TSTR as a share of TRTR, above guessing"
     )
+    samples: int = Field(
+        3,
+        ge=1,
+        le=10,
+        description="tables of one model that the privacy rules judge; the first is exported",
+    )
     copy_p: float = Field(
-        0.01, gt=0, lt=1, description="level of all privacy tests together (Holm)"
+        0.01, gt=0, lt=1, description="level of all privacy tests of one table together (Holm)"
     )
     max_copy_excess: float = Field(
         0.005, gt=0, le=1, description="share of copies beyond the holdout's"

@@ -66,6 +66,8 @@ if TYPE_CHECKING:
 
 #: Fewer rows cannot be split, learnt and judged.
 MIN_ROWS = 50
+#: Rows of a table that is drawn only to be judged: the attacks look at no more.
+MAX_JUDGED_ROWS = 50_000
 #: From here on squares, and with them means and spreads, come near the end of float64.
 MAX_MAGNITUDE = 1e100
 
@@ -433,7 +435,10 @@ def _split(table: PackedTable, config: RunConfig, seed: int) -> Split[PackedTabl
 
 
 def generate(folder: RunFolder) -> Receipt:
-    """Draw the rows from the bundle alone and keep them in quarantine."""
+    """Draw the rows from the bundle alone and keep them in quarantine.
+
+    So are further draws (``[gate] samples``), by which the gate judges the model and not its luck.
+    """
     with _stage(folder, "generate"):
         from synthgen.synthesizer import Synthesizer
 
@@ -442,6 +447,10 @@ def generate(folder: RunFolder) -> Receipt:
         fitted = Synthesizer.load(folder.bundle_path, device=config.device)
         frames = fitted.sample_batches(config.rows, seed=seed_of(config))
         n_rows = folder.write_batches(folder.synthetic_path, frames, fitted.schema)
+        draws = judged_draws(folder)
+        for path, seed in draws.items():
+            frames = fitted.sample_batches(min(config.rows, MAX_JUDGED_ROWS), seed=seed)
+            folder.write_batches(path, frames, fitted.schema)
         draw = {
             "synthesizer": fitted.fingerprint,
             "warm_start": fitted.facts.get("warm_start", []),
@@ -451,9 +460,8 @@ def generate(folder: RunFolder) -> Receipt:
             "versions": versions("torch", "numpy"),
         }
         folder.write(folder.draw_path, json.dumps(draw))
-        return folder.finish(
-            folder.receipt("generate", folder.synthetic_path, n_rows), folder.draw_path
-        )
+        receipt = folder.receipt("generate", folder.synthetic_path, n_rows)
+        return folder.finish(receipt, folder.draw_path, *draws)
 
 
 def validate(folder: RunFolder, *, data_docs: bool = False) -> Receipt:
@@ -472,12 +480,16 @@ def validate(folder: RunFolder, *, data_docs: bool = False) -> Receipt:
         folder.decision_path.unlink(missing_ok=True)  # a crash below must not leave an old yes
         table = synthetic_table(folder)
         synthetic = read_frame(table.path, schema)
+        draws = judged_draws(folder)
+        for path in draws:
+            folder.require(path, "generate")
         evidence = Evidence(
             schema,
             read_frame(folder.train_path, schema),
             read_frame(folder.holdout_path, schema),
             synthetic,
             seed=derive(seed_of(config), "validate") % 2**31,
+            draws=tuple(read_frame(path, schema) for path in draws),
         )
         output = check_file(folder.synthetic_path, schema, name="output")
         expected = stored_expectations(folder)
@@ -692,6 +704,13 @@ def synthetic_table(folder: RunFolder) -> SyntheticFile:
     folder.require(folder.synthetic_path, "generate")
     draw = folder.draw
     return SyntheticFile(folder.schema, folder.synthetic_path, draw["synthesizer"], draw["seed"])
+
+
+def judged_draws(folder: RunFolder) -> dict[Path, int]:
+    """Return file and seed of each table that is drawn only to be judged, from the second on."""
+    config = folder.config
+    numbers = range(2, config.gate.samples + 1)
+    return {folder.draw_path_of(k): derive(seed_of(config), "draw", k) % 2**31 for k in numbers}
 
 
 def verify(receipt: Receipt) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from synthgen.config import RunConfig
 from synthgen.encode.table import TableEncoder
 from synthgen.errors import ConfigError, boundary
-from synthgen.pipeline import read_input
+from synthgen.pipeline import MAX_JUDGED_ROWS, read_input
 from synthgen.table import split
 
 GIB = 2**30
@@ -110,7 +110,8 @@ def estimate(config: RunConfig) -> Estimate:
         drawn = min(DRAWN, config.rows)
         for _ in Synthesizer(schema, encoder, generator, config).sample_batches(drawn, seed=0):
             pass
-        draw = watch.lap().times(config.rows / drawn)
+        judged = (config.gate.samples - 1) * min(config.rows, MAX_JUDGED_ROWS)
+        draw = watch.lap().times((config.rows + judged) / drawn)
     cells = min(max(len(table), config.rows), JUDGED_ROWS) * len(schema.modelled)
     judge = JUDGE_SECONDS + JUDGE_SECONDS_A_CELL * cells / 1_000
     spent = {

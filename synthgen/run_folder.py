@@ -175,6 +175,10 @@ class RunFolder:
         """The synthetic table, whether or not the gate passes it."""
         return self.private / "synthetic.parquet"
 
+    def draw_path_of(self, k: int) -> Path:
+        """Return where the `k`-th table (2 and up) is: judged as the first, never exported."""
+        return self.private / f"draw_{k}.parquet"
+
     @classmethod
     def create(cls, root: Path, config: RunConfig) -> RunFolder:
         """Make the folder and write `config` into it.

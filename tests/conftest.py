@@ -28,6 +28,7 @@ LENIENT_GATE: dict[str, Any] = {
     "min_utility": None,
     "max_dcr_z": None,
     "prove_power": False,  # a few hundred rows cannot
+    "samples": 1,
 }
 
 

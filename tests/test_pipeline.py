@@ -134,6 +134,32 @@ def test_an_earlier_run_exports_again_to_parquet(finished: Outcome, tmp_path: Pa
 # --- the gate -------------------------------------------------------------------------------------
 
 
+def test_three_tables_of_the_model_are_judged_and_one_is_exported(
+    finished: Outcome, tmp_path: Path
+) -> None:
+    folder = copy_of(finished, tmp_path / "run")
+    gate = {**folder.config.gate.model_dump(), "samples": 3}
+    config = RunConfig.build({**folder.config.model_dump(), "gate": gate})
+    folder.write(folder.config_path, config.to_toml())
+    with pytest.raises(ConfigError, match="stage 'generate' not done"):
+        pipeline.validate(folder)  # the further draws are missing
+
+    before = sha256(folder.synthetic_path)
+    pipeline.generate(folder)
+    assert sha256(folder.synthetic_path) == before  # more draws do not change the first
+    draws = [read_frame(folder.draw_path_of(k), folder.schema) for k in (2, 3)]
+    assert [len(d) for d in draws] == [400, 400]
+    assert not draws[0].equals(draws[1])
+    pipeline.validate(folder)
+    assert {"draw_2", "draw_3"} <= {r.name for r in folder.decision.rules if r.passed}
+    assert folder.report.facts["attempts"] == 1  # they are no attempts
+
+    real = read_frame(folder.train_path, folder.schema).head(400)
+    folder.write_table(folder.draw_path_of(3), SyntheticTable(folder.schema, real))
+    pipeline.validate(folder)
+    assert [r.name for r in folder.decision.failing] == ["draw_3"]
+
+
 def test_a_copy_of_the_training_rows_is_refused(finished: Outcome, tmp_path: Path) -> None:
     folder = copy_of(finished, tmp_path / "run")
     schema = folder.schema
@@ -153,7 +179,7 @@ def test_a_fresh_sample_of_the_population_passes(finished: Outcome, tmp_path: Pa
     folder.write_table(folder.synthetic_path, SyntheticTable(folder.schema, fresh.data, seed=1))
     strict = folder.config.model_dump(exclude_none=True, exclude={"gate"})
     # 1,500 rows are too few to predict readmission from the real rows either, and to prove power
-    strict["gate"] = {"min_utility": None, "prove_power": False}
+    strict["gate"] = {"min_utility": None, "prove_power": False, "samples": 1}
     folder.write(folder.config_path, RunConfig.build(strict).to_toml())
     pipeline.validate(folder)
     assert folder.decision.passed, folder.decision.failing

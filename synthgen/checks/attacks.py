@@ -13,11 +13,10 @@ found nothing is no reason to pass. Written from the papers; no code is taken fr
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from scipy.stats import beta
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 from synthgen.checks.check import Area, Check, Evidence, Measurement
@@ -27,6 +26,8 @@ from synthgen.checks.privacy import (
     MIN_TARGETS,
     Distances,
     Hits,
+    attacked,
+    clopper_pearson,
     hits_of,
     inconclusive,
     membership,
@@ -38,8 +39,8 @@ from synthgen.schema import Column
 
 #: Rows a side that are attacked, synthetic rows that an attacker searches, predicates tried.
 MAX_TARGETS, MAX_SEARCHED, MAX_PREDICATES = 2_000, 10_000, 2_000
-#: Rows that the learnt membership attack is trained on, a side.
-MAX_FIT_ROWS = 5_000
+#: Rows a side that the learnt membership attack looks at, and that it is trained on.
+MAX_MEMBERS, MAX_FIT_ROWS = 10_000, 5_000
 #: Rows that small cells are sought in, and pairs of columns that make them; more are sampled.
 MAX_CELL_ROWS, MAX_CELL_PAIRS = 50_000, 50
 #: A guessed number counts as right within this rank distance of the truth.
@@ -64,27 +65,22 @@ def membership_learned(evidence: Evidence) -> list[Measurement]:
     """
     name = "membership_learned"
     rng = stream(evidence.seed, name)
-    held = rng.permutation(len(evidence.holdout))
-    reference, outside = (evidence.holdout.iloc[rows] for rows in np.array_split(held, 2))
-    n = min(len(reference), len(evidence.synthetic), MAX_FIT_ROWS)
-    if min(n, len(evidence.train)) < MIN_TARGETS or not evidence.schema.modelled:
+    inside, held, _ = attacked(evidence, MAX_MEMBERS, 0, rng)
+    half = len(held) // 2
+    n = min(half, len(evidence.synthetic), MAX_FIT_ROWS)
+    if min(n, len(inside)) < MIN_TARGETS or not evidence.schema.modelled:
         return [inconclusive(name, TOO_FEW)]
-    frames = [
-        take(evidence.synthetic, n, rng),
-        take(reference, n, rng),
-        take(evidence.train, MAX_FIT_ROWS, rng),
-        take(outside, MAX_FIT_ROWS, rng),
-    ]
-    (fake, real, inside, others), is_level = matrix(frames, evidence.schema.modelled)
+    frames = [take(evidence.synthetic, n, rng), held[:half].head(n), inside, held[half:]]
+    (fake, real, members, others), is_level = matrix(frames, evidence.schema.modelled)
     trees = HistGradientBoostingClassifier(
         max_iter=60,
         categorical_features=is_level,
         early_stopping=False,
         random_state=derive(evidence.seed, name) % 2**31,
     ).fit(np.concatenate([fake, real]), np.arange(2 * n) < n)
-    scores = [trees.decision_function(x).astype("float32") for x in (inside, others)]
+    scores = [trees.decision_function(x).astype("float32") for x in (members, others)]
     said = "AUC of guessing train rows by how synthetic they look to trees"
-    return [membership(name, scores[0], scores[1], said)]
+    return membership(name, scores[0], scores[1], said)
 
 
 def linkability(evidence: Evidence) -> list[Measurement]:
@@ -94,17 +90,17 @@ def linkability(evidence: Evidence) -> list[Measurement]:
     The baseline links by chance.
     """
     name, columns = "linkability", evidence.schema.modelled
-    if len(columns) < 2 or _smallest(evidence) < MIN_TARGETS:
-        return [inconclusive(name, "fewer than two modelled columns, or " + TOO_FEW)]
     rng = stream(evidence.seed, name)
-    frames = _targets(evidence, rng)
+    frames = attacked(evidence, MAX_TARGETS, MAX_SEARCHED, rng)
+    if len(columns) < 2 or _smallest(frames) < MIN_TARGETS:
+        return [inconclusive(name, "fewer than two modelled columns, or " + TOO_FEW)]
     linked = [np.zeros(len(f), bool) for f in frames[:2]]
     for _ in range(LINK_SPLITS):
         order = rng.permutation(len(columns))
         halves = [[columns[i] for i in part] for part in np.array_split(order, 2)]
         places = [positions(frames, half) for half in halves]
         for side in (0, 1):
-            a, b = (nearest(p[side], p[2])[1] for p in places)
+            a, b = (nearest(p[side], p[2]).index for p in places)
             linked[side] |= a == b
     chance = LINK_SPLITS / len(frames[2])
     said = "train rows whose halves meet in one synthetic row, beyond the holdout's"
@@ -115,60 +111,82 @@ def attribute_inference(evidence: Evidence) -> list[Measurement]:
     """Guess each declared sensitive column from all others, by the nearest synthetic row.
 
     A number is guessed right within `RIGHT_RANK` of its rank. The baseline guesses with the value
-    of a random synthetic row. The value is the worst column's; p is Bonferroni's over columns.
+    of a random synthetic row. The value is that of the column with the smallest p among those that
+    not everybody guesses (`EASY`); p is Bonferroni's over all columns.
     """
     name, modelled = "attribute_inference", evidence.schema.modelled
     sensitive = [c for c in modelled if c.sensitive]
     if not sensitive:
         return [inconclusive(name, "no column is declared sensitive: none was guessed")]
-    if len(modelled) < 2 or _smallest(evidence) < MIN_TARGETS:
-        return [inconclusive(name, "fewer than two modelled columns, or " + TOO_FEW)]
     rng = stream(evidence.seed, name)
-    frames = _targets(evidence, rng)
-    found = []
-    for column in sensitive:
-        places = positions(frames, [c for c in modelled if c is not column])
-        guesses = [nearest(p, places[2])[1] for p in places[:2]]
-        right = _right(frames, column, guesses)
-        by_chance = _right(
-            frames, column, [rng.integers(0, len(frames[2]), len(g)) for g in guesses]
-        )
-        said = f"'{column.name}' guessed right from the other columns, beyond the holdout's"
-        found.append(_attack(name, hits_of(*right), float(by_chance[0].mean()), said))
-    worst = min(found, key=lambda m: m.details["p"])
-    details = worst.details | {"p": min(1.0, worst.details["p"] * len(found))}
-    details["columns"] = {
-        c.name: {"risk": m.value, "control": m.details["control"]}
-        for c, m in zip(sensitive, found, strict=True)
+    frames = attacked(evidence, MAX_TARGETS, MAX_SEARCHED, rng)
+    if len(modelled) < 2 or _smallest(frames) < MIN_TARGETS:
+        return [inconclusive(name, "fewer than two modelled columns, or " + TOO_FEW)]
+    found = {c.name: _inferred(name, c, frames, modelled, rng) for c in sensitive}
+    hard = [m for m in found.values() if m.details["control"] < EASY]
+    worst = min(hard or found.values(), key=lambda m: m.details["p"])
+    least = min(m.details["p"] for m in found.values())
+    details = worst.details | {
+        "p": min(1.0, least * len(found)),
+        "columns": {
+            column: {"risk": m.value, "control": m.details["control"], "p": m.details["p"]}
+            for column, m in found.items()
+        },
     }
-    if worst.details["control"] >= EASY:
-        note = f"{worst.note}: anybody guesses {EASY:.0%} of it, so the attack has no power"
-        return [replace(worst, name=name, details=details, status="inconclusive", note=note)]
-    return [replace(worst, name=name, details=details)]
+    if hard:
+        return [replace(worst, details=details)]
+    note = f"{worst.note}: anybody guesses {EASY:.0%} of it, so the attack has no power"
+    return [replace(worst, details=details, status="inconclusive", note=note)]
+
+
+def _inferred(
+    name: str,
+    column: Column,
+    frames: list[pd.DataFrame],
+    modelled: Sequence[Column],
+    rng: np.random.Generator,
+) -> Measurement:
+    """Attack one column of the train and holdout rows in `frames`; the last are searched."""
+    places = positions(frames, [c for c in modelled if c is not column])
+    guesses = [nearest(p, places[2]).index for p in places[:2]]
+    right = _right(frames, column, guesses)
+    blind = [rng.integers(0, len(frames[2]), len(g)) for g in guesses]
+    by_chance = float(_right(frames, column, blind)[0].mean())
+    said = f"'{column.name}' guessed right from the other columns, beyond the holdout's"
+    return _attack(name, hits_of(*right), by_chance, said)
 
 
 def singling_out(evidence: Evidence) -> list[Measurement]:
     """Say something of one synthetic row that holds for exactly one real row.
 
-    ``singling_out_1``: one value that a single synthetic row has, or its column's extreme.
+    ``singling_out_1``: one value that a single synthetic row has.
     ``singling_out_4``: of a random synthetic row, four columns at once: a level as it is, a number
-    on its side of the median. The population is as many train rows as holdout rows; the baseline
-    puts the four conditions of different rows together.
+    on its side of the median. Main and control are the shares of claims that hold for exactly one
+    of as many train as holdout rows; the baseline puts the four conditions of different rows
+    together. Claims about one person are no independent trials, so ``p`` is Fisher's over people:
+    who is alone, in train and holdout together, with what some claim says?
     """
     names = ("singling_out_1", f"singling_out_{PREDICATE_COLUMNS}")
     columns = evidence.schema.modelled
-    if not columns or _smallest(evidence) < MIN_TARGETS:
-        return [inconclusive(name, TOO_FEW) for name in names]
     rng = stream(evidence.seed, "singling_out")
-    n = min(len(evidence.train), len(evidence.holdout), MAX_SEARCHED)
-    frames = [take(f, m, rng) for f, m in zip(_frames(evidence), (n, n, MAX_SEARCHED), strict=True)]
+    train, holdout, synthetic = attacked(evidence, MAX_SEARCHED, MAX_SEARCHED, rng)
+    n = min(len(train), len(holdout))
+    frames = [train.head(n), holdout.head(n), synthetic]
+    if not columns or _smallest(frames) < MIN_TARGETS:
+        return [inconclusive(name, TOO_FEW) for name in names]
     codes = _codes(frames, columns)
-    one = _single_values(codes, rng)
-    four, mixed = (_single_rows(codes, columns, rng, mix=mix) for mix in (False, True))
+    one = _claims_of_values(codes, rng)
+    four, mixed = (_claims_of_rows(codes, columns, rng, mix=mix) for mix in (False, True))
     said = "claims about a synthetic row that hold for one train row, beyond the holdout's"
     return [
-        _attack(names[0], one, 0.0, said + "; one column"),
-        _attack(names[1], four, mixed.train / max(mixed.n_train, 1), said + "; four columns"),
+        _attack(names[0], one.hits, 0.0, said + "; one column", p=one.people.p),
+        _attack(
+            names[1],
+            four.hits,
+            mixed.hits.train / max(mixed.hits.n_train, 1),
+            said + "; four columns",
+            p=four.people.p,
+        ),
     ]
 
 
@@ -180,10 +198,10 @@ def small_cells(evidence: Evidence) -> list[Measurement]:
     cells, because one person's cells come and go together.
     """
     name, columns = "small_cells", evidence.schema.modelled
-    if not columns or not _smallest(evidence):
-        return [inconclusive(name, "no modelled column or no rows")]
     rng = stream(evidence.seed, name)
-    frames = [take(f, MAX_CELL_ROWS, rng) for f in _frames(evidence)]
+    frames = attacked(evidence, MAX_CELL_ROWS, MAX_CELL_ROWS, rng)
+    if not columns or not _smallest(frames):
+        return [inconclusive(name, "no modelled column or no rows")]
     codes = _codes(frames, columns)
     named = [i for i, c in enumerate(columns) if not is_numeric(c)]
     pairs = [(i, j) for i in named for j in named if i < j]
@@ -225,18 +243,20 @@ def difference(hits: Hits) -> tuple[float, float, float]:
     return (a - b) / scale, max(-1.0, low / scale), min(1.0, high / scale)
 
 
-def _attack(name: str, hits: Hits, baseline: float, said: str) -> Measurement:
-    """Return the risk; inconclusive if it is not certainly above the baseline, or not precise."""
+def _attack(
+    name: str, hits: Hits, baseline: float, said: str, p: float | None = None
+) -> Measurement:
+    """Return the risk; inconclusive if it is not certainly above the baseline, or not precise.
+
+    `p` replaces Fisher's of `hits` where these are no independent trials.
+    """
     if not hits.n_train or not hits.n_holdout:
         return inconclusive(name, "there was nothing to attack")
     risk, low, high = difference(hits)
-    least = (
-        0.0 if not hits.train else float(beta.ppf(0.025, hits.train, hits.n_train - hits.train + 1))
-    )  # Clopper-Pearson
     why = ""
     if min(hits.n_train, hits.n_holdout) < MIN_TARGETS:
         why = TOO_FEW
-    elif least <= baseline:
+    elif clopper_pearson(hits.train, hits.n_train)[0] <= baseline:
         why = "no better than guessing without the synthetic rows"
     elif high - low > MAX_WIDTH:
         why = f"the interval is wider than {MAX_WIDTH}"
@@ -251,7 +271,7 @@ def _attack(name: str, hits: Hits, baseline: float, said: str) -> Measurement:
         status="inconclusive" if why else "measured",
         control=0.0,
         details={
-            "p": hits.p,
+            "p": hits.p if p is None else p,
             "main": hits.train / hits.n_train,
             "control": hits.holdout / hits.n_holdout,
             "baseline": baseline,
@@ -261,18 +281,8 @@ def _attack(name: str, hits: Hits, baseline: float, said: str) -> Measurement:
     )
 
 
-def _frames(evidence: Evidence) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    return evidence.train, evidence.holdout, evidence.synthetic
-
-
-def _smallest(evidence: Evidence) -> int:
-    return min(map(len, _frames(evidence)))
-
-
-def _targets(evidence: Evidence, rng: np.random.Generator) -> list[pd.DataFrame]:
-    """Return the train and holdout rows that are attacked, and the synthetic rows searched."""
-    sizes = (MAX_TARGETS, MAX_TARGETS, MAX_SEARCHED)
-    return [take(f, n, rng) for f, n in zip(_frames(evidence), sizes, strict=True)]
+def _smallest(frames: Sequence[pd.DataFrame]) -> int:
+    return min(map(len, frames))
 
 
 def _right(frames: list[pd.DataFrame], column: Column, guesses: Sequence[Ints]) -> list[Bools]:
@@ -316,42 +326,65 @@ def _joint(tables: Sequence[Sequence[Ints]]) -> list[Ints]:
     return np.split(ids, np.cumsum([len(t[0]) for t in tables])[:-1])
 
 
-def _single_values(codes: list[Ints], rng: np.random.Generator) -> Hits:
-    """Try the values that one synthetic row alone has: exactly one real row should have them."""
+@dataclass(frozen=True, repr=False)
+class _Claims:
+    """Claims that held for exactly one row of a side, and people who are alone with one."""
+
+    hits: Hits
+    people: Hits
+
+    @classmethod
+    def of(cls, held_by: list[Ints], n: int) -> _Claims:
+        """Count claims, each given by the real rows that it holds for; those below `n` are train's.
+
+        A claim counts for a side if one row of that side has it, for a person if she is the only
+        one on both sides: what is asked of a person must not depend on where she is.
+        """
+        of_train = [int((rows < n).sum()) for rows in held_by]
+        one = [
+            np.array([count == 1 for count in counts], bool)
+            for counts in (of_train, [len(r) - k for r, k in zip(held_by, of_train, strict=True)])
+        ]
+        alone = np.zeros(2 * n, bool)
+        for rows in held_by:
+            if len(rows) == 1:
+                alone[rows] = True
+        return cls(hits_of(*one), hits_of(alone[:n], alone[n:]))
+
+
+def _claims_of_values(codes: list[Ints], rng: np.random.Generator) -> _Claims:
+    """Claim the values that one synthetic row alone has."""
+    real = np.concatenate(codes[:2])
     claims = []
-    for i in range(codes[2].shape[1]):
+    for i in range(real.shape[1]):
         values, counts = np.unique(codes[2][:, i], return_counts=True)
-        held = [np.bincount(c[:, i], minlength=int(values.max()) + 1) for c in codes[:2]]
-        single = values[counts == 1]
-        claims.append(np.column_stack([h[single] == 1 for h in held]))
-    tried = np.concatenate(claims)
-    tried = tried[rng.permutation(len(tried))[:MAX_PREDICATES]]
-    return hits_of(tried[:, 0], tried[:, 1])
+        claims += [(i, value) for value in values[counts == 1]]
+    tried = [claims[k] for k in rng.permutation(len(claims))[:MAX_PREDICATES]]
+    return _Claims.of([np.flatnonzero(real[:, i] == value) for i, value in tried], len(codes[0]))
 
 
-def _single_rows(
+def _claims_of_rows(
     codes: list[Ints], columns: Sequence[Column], rng: np.random.Generator, *, mix: bool
-) -> Hits:
-    """Try four conditions of one synthetic row (`mix`: of four): exactly one real row is meant."""
-    n_columns = len(columns)
+) -> _Claims:
+    """Claim four conditions of one synthetic row (`mix`: of four)."""
+    real, n_columns = np.concatenate(codes[:2]), len(columns)
     width = min(PREDICATE_COLUMNS, n_columns)
     numeric = np.array([is_numeric(c) for c in columns])
     middle = np.median(codes[2], axis=0)
-    hits = np.zeros((2, MAX_PREDICATES), bool)
-    for k in range(MAX_PREDICATES):
+    held_by = []
+    for _ in range(MAX_PREDICATES):
         chosen = rng.permutation(n_columns)[:width]
         rows = rng.integers(0, len(codes[2]), width if mix else 1)
         told = codes[2][rows, chosen] if mix else codes[2][rows[0], chosen]
-        for side in (0, 1):
-            left = np.arange(len(codes[side]))
-            for i, value in zip(chosen, told, strict=True):
-                here = codes[side][left, i]
-                if not numeric[i]:
-                    left = left[here == value]
-                else:
-                    left = left[here >= value if value > middle[i] else here <= value]
-            hits[side, k] = len(left) == 1
-    return hits_of(hits[0], hits[1])
+        left = np.arange(len(real))
+        for i, value in zip(chosen, told, strict=True):
+            here = real[left, i]
+            if not numeric[i]:
+                left = left[here == value]
+            else:
+                left = left[here >= value if value > middle[i] else here <= value]
+        held_by.append(left)
+    return _Claims.of(held_by, len(codes[0]))
 
 
 CHECKS: dict[str, tuple[Area, Check]] = {

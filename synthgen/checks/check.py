@@ -32,6 +32,9 @@ class Evidence:
         What the generator saw, fresh rows of the same population, and what it wrote.
     seed : int
         Of every subsample and model a check draws.
+    draws : tuple of DataFrame
+        Further tables of the same generator, drawn for judgement only: the privacy tests ask of
+        each what they ask of `synthetic`, because one lucky table proves nothing.
     """
 
     schema: TableSchema
@@ -39,6 +42,7 @@ class Evidence:
     holdout: pd.DataFrame
     synthetic: pd.DataFrame
     seed: int = 0
+    draws: tuple[pd.DataFrame, ...] = ()
 
     def __repr__(self) -> str:
         rows = f"{len(self.train):,} / {len(self.holdout):,} / {len(self.synthetic):,}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from synthgen.checks import attacks, fidelity, privacy, utility
 from synthgen.checks.check import Area, Check, Evidence, Measurement, Report, run_checks
 from synthgen.checks.features import take
 from synthgen.config import GatePolicy
-from synthgen.rng import stream
+from synthgen.rng import derive, stream
 from synthgen.table import fingerprint as fingerprint_of
 
 #: Level at which an excess of copies above the allowance counts as more than chance.
@@ -70,18 +70,38 @@ def too_few_to_prove(rows: int, holdout: float) -> bool:
 
 def negative_control(evidence: Evidence) -> list[Measurement]:
     """Judge half of the holdout as if it were the output, against the other half: a clean table."""
-    halves = np.array_split(
-        stream(evidence.seed, "negative_control").permutation(len(evidence.holdout)), 2
-    )
-    if min(map(len, halves)) < 2:
+    owner = privacy.people(evidence).owner[len(evidence.train) :]
+    everybody = stream(evidence.seed, "negative_control").permutation(np.unique(owner))
+    first = np.isin(owner, everybody[: len(everybody) // 2])
+    clean, holdout = (evidence.holdout[rows].reset_index(drop=True) for rows in (first, ~first))
+    if min(len(clean), len(holdout)) < 2:
         return [privacy.inconclusive("negative_control", "the holdout is too small to be halved")]
-    clean, holdout = (evidence.holdout.iloc[rows].reset_index(drop=True) for rows in halves)
     found = run_checks(
         replace(evidence, holdout=holdout, synthetic=clean),
         PRIVACY_CHECKS,
     )
     said = "half of the holdout was judged as if it were the output; no test may refuse it"
     return [_control("negative_control", found, len(clean), said)]
+
+
+def further_draws(evidence: Evidence) -> Iterator[Measurement]:
+    """Ask the privacy tests about each further table of the model, ``draw_2`` being the second.
+
+    What they answer is kept whole for `decide`, which applies the same rules to every table.
+    """
+    for k, frame in enumerate(evidence.draws, start=2):
+        seed = derive(evidence.seed, "draw", k)
+        alone = replace(evidence, synthetic=frame, draws=(), seed=seed)
+        found = run_checks(alone, PRIVACY_CHECKS)
+        yield Measurement(
+            f"draw_{k}",
+            "privacy",
+            min((m.details["p"] for m in found if "p" in m.details), default=None),
+            n=len(frame),
+            unit="p",
+            details={"measurements": [asdict(m) for m in found]},
+            note="another table of the model, drawn only to be judged; value: the smallest p",
+        )
 
 
 def _control(name: str, found: Sequence[Measurement], n: int, said: str) -> Measurement:
@@ -132,7 +152,8 @@ def judge(
         "seed": evidence.seed,
         "attempts": attempts,
     }
-    return Report((*extra, *run_checks(evidence, CHECKS)), facts)
+    measured = (*extra, *run_checks(evidence, CHECKS), *further_draws(evidence))
+    return Report(measured, facts)
 
 
 @dataclass(frozen=True)
@@ -219,7 +240,6 @@ def decide(report: Report, policy: GatePolicy, *, fingerprint: str) -> Decision:
     Missing, failed, inconclusive and non-finite measurements refuse, with a reason that says so.
     The bad end of each interval counts. A policy threshold of None waives its rule, in writing.
     """
-    adjusted = holm(_p_values(report))
     rules = (
         _same_table(report, fingerprint),
         _enough_rows(report, policy.min_privacy_rows),
@@ -230,20 +250,8 @@ def decide(report: Report, policy: GatePolicy, *, fingerprint: str) -> Decision:
         _rule(report, "pair_loss", policy.max_pair_loss, _pair_loss),
         _rule(report, "c2st", policy.max_c2st, _at_most("AUC")),
         _utility_rule(report, policy.min_utility),
-        *(
-            _rule(report, name, policy.max_copy_excess, _copies(policy.copy_p, adjusted))
-            for name in COPY_TESTS
-        ),
-        *(_rule(report, name, policy.copy_p, _significant(adjusted)) for name in NEAR_TESTS),
-        *(
-            _attack_rule(report, name, policy.max_membership_auc, policy.copy_p, adjusted)
-            for name in MEMBERSHIP_TESTS
-        ),
-        *(
-            _attack_rule(report, name, policy.max_attack_risk, policy.copy_p, adjusted)
-            for name in RISK_TESTS
-        ),
-        _rule(report, "dcr_share", policy.max_dcr_z, _dcr(policy.max_dcr_share)),
+        *privacy_rules(report, policy),
+        *(_draw_rule(report, k, policy) for k in range(2, policy.samples + 1)),
         *(
             _control_rule(report, name, policy, must_refuse=name == "positive_control")
             for name in ("positive_control", "negative_control")
@@ -251,6 +259,27 @@ def decide(report: Report, policy: GatePolicy, *, fingerprint: str) -> Decision:
     )
     passed = all(r.passed for r in rules if r.counts)
     return Decision(passed, rules, fingerprint, policy.model_dump())
+
+
+def privacy_rules(report: Report, policy: GatePolicy) -> tuple[RuleResult, ...]:
+    """Return the rules that every table of the model has to meet."""
+    level, adjusted = policy.copy_p, holm(_p_values(report))
+    return (
+        *(
+            _rule(report, name, policy.max_copy_excess, _copies(level, adjusted))
+            for name in COPY_TESTS
+        ),
+        *(_rule(report, name, level, _significant(adjusted)) for name in NEAR_TESTS),
+        *(
+            _attack_rule(report, name, limit, level, adjusted)
+            for names, limit in (
+                (MEMBERSHIP_TESTS, policy.max_membership_auc),
+                (RISK_TESTS, policy.max_attack_risk),
+            )
+            for name in names
+        ),
+        _rule(report, "dcr_share", policy.max_dcr_z, _dcr(policy.max_dcr_share)),
+    )
 
 
 #: Compares a measurement with a threshold: (met, value compared, reason).
@@ -395,6 +424,18 @@ def _attack(level: float, p: float) -> Compare:
         return p >= level and worst <= threshold, worst if math.isfinite(p) else math.nan, said
 
     return compare
+
+
+def _draw_rule(report: Report, k: int, policy: GatePolicy) -> RuleResult:
+    """Apply the privacy rules to the `k`-th table of the model."""
+
+    def compare(m: Measurement, threshold: float) -> tuple[bool, float | None, str]:
+        found = Report(tuple(Measurement(**entry) for entry in m.details["measurements"]))
+        failing = [r for r in privacy_rules(found, policy) if r.counts and not r.passed]
+        said = "; ".join(f"{r.name}: {r.reason}" for r in failing) or "met every privacy rule"
+        return not failing, m.value, f"{m.n:,} rows, {said}"
+
+    return _rule(report, f"draw_{k}", policy.copy_p, compare)
 
 
 def _control_rule(

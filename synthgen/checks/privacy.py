@@ -6,8 +6,12 @@ learnt the population meets both equally often, and one that memorised meets tra
 test is Fisher's exact one, one-sided, so tables that legitimately hold many equal rows are judged
 as strictly as others. Controls as in Giomi et al. 2023 (doi:10.56553/popets-2023-0055).
 
+The test is exact because the split was random and whether a row is met does not depend on its side:
+ranks, rarity and uniqueness are those of train and holdout together. What was split at random are
+people: where the schema has an entity key, the rows of one key are counted once.
+
 Distances are Gower's: the mean over columns of |rank difference| for numbers (ranks of the
-different values in train, [0, 1]) and of 0 / 1 for levels and missingness.
+different real values, [0, 1]) and of 0 / 1 for levels and missingness.
 """
 
 from __future__ import annotations
@@ -26,12 +30,12 @@ from synthgen.checks.contrast import wilson
 from synthgen.checks.detection import auc, auc_error
 from synthgen.checks.features import Bools, Floats, Ints, is_numeric, levels, numbers, take
 from synthgen.rng import stream
-from synthgen.schema import Column
+from synthgen.schema import Column, TableSchema
 
 Distances = NDArray[np.float32]
 
 #: Rows of each table that distances are computed for; exact copies are sought among all rows.
-MAX_DISTANCE_ROWS = 10_000
+MAX_DISTANCE_ROWS = 20_000
 #: Share of holdout rows that lie nearer to a train row than what "near" means.
 NEAR_QUANTILE = 0.01
 #: The rows that stand alone: this share of both tables, and at least so many train rows.
@@ -41,16 +45,21 @@ MIN_ISOLATED = 100
 ISOLATED_RATIO = 0.5
 #: Rows whose cells are the rarest: this share of train and holdout together.
 RARE_SHARE = 0.2
-#: Level at which a row's total decides whether it counts as a test of `repeated_copies`.
-REPEATED_LEVEL = 1e-3
+#: Level at which a row's total decides whether it counts as a test of `repeated_copies`: its p
+#: values are valid up to here.
+REPEATED_LEVEL = 0.01
 #: An AUC of membership up to here is what any model that learnt shows.
 LEARNT_AUC = 0.52
 #: Fewer rows a side leave a membership attack nothing to say.
 MIN_TARGETS = 100
+#: A nearest row at less than this share of the way to the second nearest is suspiciously near.
+NNDR_LIMIT = 0.1
 #: Distances closer than this are ties (float32 sums).
 TIE = 1e-6
-#: Rows and columns of one block of the distance matrix: 2 MB, so that it stays in the cache.
-BLOCK_ROWS, BLOCK_COLUMNS = 128, 4_096
+#: Rows and columns of one block of the distance matrix: 256 KB, so that it stays in the cache.
+BLOCK_ROWS, BLOCK_COLUMNS = 16, 4_096
+#: Where a missing number lies: 1 or more from every rank; gaps are cut at 1.
+GONE = 2.0
 
 
 @dataclass(frozen=True)
@@ -87,6 +96,66 @@ def _doubling_then_all(limit: int) -> list[int]:
     return [0, *steps]
 
 
+@dataclass(frozen=True, repr=False)
+class People:
+    """Whose each real row is: integers (N,), train's rows first; without an entity key its own."""
+
+    owner: Ints
+    n_train_rows: int
+
+    def hits(self, met: Bools, among: Bools | None = None) -> Hits:
+        """Count people with a met row; with `among`, of those who have such a row, by those."""
+        asked = np.ones(len(met), bool) if among is None else among
+        sides = (slice(None, self.n_train_rows), slice(self.n_train_rows, None))
+        counts = [
+            len(np.unique(self.owner[side][chosen[side]]))
+            for side in sides
+            for chosen in (met & asked, asked)
+        ]
+        return Hits(*counts)
+
+
+def people(evidence: Evidence) -> People:
+    """Return whose the rows of train and holdout are."""
+    return People(_owners([evidence.train, evidence.holdout], evidence.schema), len(evidence.train))
+
+
+def _owners(frames: Sequence[pd.DataFrame], schema: TableSchema) -> Ints:
+    if schema.entity is None:
+        return np.arange(sum(map(len, frames)))
+    keys = pd.concat([f[schema.entity.name] for f in frames], ignore_index=True)
+    return pd.factorize(keys, use_na_sentinel=False)[0].astype("int64")
+
+
+def holders(ids: Ints, sides: People, size: int = 0) -> Ints:
+    """Return how many people have each of `size` kinds of rows; `ids` (N,) are the real rows'."""
+    each = pd.DataFrame({"id": ids, "owner": sides.owner}).drop_duplicates()["id"]
+    return np.bincount(each, minlength=size)
+
+
+def attacked(
+    evidence: Evidence, n_real: int, n_synthetic: int, rng: np.random.Generator
+) -> list[pd.DataFrame]:
+    """Return a row each of at most `n_real` people of train and of the holdout, and rows drawn.
+
+    More rows of one person would be no independent trials, and each other's neighbours.
+    """
+    real = (evidence.train, evidence.holdout)
+    targets = [take_people(f, n_real, evidence.schema, rng) for f in real]
+    return [*targets, take(evidence.synthetic, n_synthetic, rng)]
+
+
+def take_people(
+    frame: pd.DataFrame, n: int, schema: TableSchema, rng: np.random.Generator
+) -> pd.DataFrame:
+    """Return a random row of each of `n` people, in random order; of all if there are fewer."""
+    order = rng.permutation(len(frame))
+    if schema.entity is not None:
+        owners = _owners([frame], schema)[order]
+        order = order[np.sort(np.unique(owners, return_index=True)[1])]
+    return frame.iloc[order[:n]].reset_index(drop=True)
+
+
 def copies(evidence: Evidence) -> list[Measurement]:
     """Count train and holdout rows that a synthetic row equals in every modelled column.
 
@@ -100,52 +169,53 @@ def copies(evidence: Evidence) -> list[Measurement]:
     if not evidence.schema.modelled or not all(_sizes(evidence)):
         return [inconclusive(name, "no modelled column or no rows") for name in names]
     train, holdout, synthetic = row_ids(evidence)
-    met_train, met_holdout = np.isin(train, synthetic), np.isin(holdout, synthetic)
-    everyone = hits_of(met_train, met_holdout)
-    occurrences = np.bincount(np.concatenate([train, holdout]))
-    alone_train, alone_holdout = occurrences[train] == 1, occurrences[holdout] == 1
+    real, sides = np.concatenate([train, holdout]), people(evidence)
+    met = np.isin(real, synthetic)
+    alone = holders(real, sides)[real] == 1
     shares = {
         "synthetic_equal_train": float(np.isin(synthetic, train).mean()),
         "synthetic_equal_holdout": float(np.isin(synthetic, holdout).mean()),
     }
-    everyone_said = "share of train rows that a synthetic row equals"
-    found = [
-        compared(names[0], everyone, everyone_said, shares),
-        _repeated(names[2], train, holdout, synthetic),
-        _rare(names[3], evidence, met_train, met_holdout),
+    said = "share of train rows that a synthetic row equals"
+    return [
+        compared(names[0], sides.hits(met), said, shares),
+        _among(names[1], sides, met, alone, "the same among rows that one person alone has"),
+        _repeated(names[2], sides, real, synthetic),
+        _among(names[3], sides, met, _rare(evidence), "the same among the rarest rows"),
     ]
-    if not alone_train.any() or not alone_holdout.any():
-        note = "no row is unique in the real table, so none can be singled out"
-        return [
-            *found,
-            Measurement(
-                names[1], "privacy", 0.0, 0.0, 0.0, control=0.0, details={"p": 1.0}, note=note
-            ),
-        ]
-    alone = hits_of(met_train[alone_train], met_holdout[alone_holdout])
-    alone_said = "the same among rows that occur once in the real table"
-    return [*found, compared(names[1], alone, alone_said, {})]
 
 
-def _repeated(name: str, train: Ints, holdout: Ints, synthetic: Ints) -> Measurement:
-    """Test whether a train row that occurs once in the real table is written too many times.
+def _among(name: str, sides: People, met: Bools, chosen: Bools, said: str) -> Measurement:
+    """Compare how many of the people with `chosen` rows have one that was met."""
+    hits = sides.hits(met, chosen)
+    if not hits.n_train or not hits.n_holdout:
+        note = f"{said}: no such row on one side, so none can be met"
+        return Measurement(
+            name, "privacy", 0.0, 0.0, 0.0, control=0.0, details={"p": 1.0}, note=note
+        )
+    return compared(name, hits, said, {})
+
+
+def _repeated(name: str, sides: People, real: Ints, synthetic: Ints) -> Measurement:
+    """Test whether a row that one person of train alone has is written too many times.
 
     Given how often a row occurs in real and synthetic rows together, the synthetic share of that is
     binomial if both come from one population. Rows that occur too rarely to be significant at all
     are not counted as tests (Tarone 1990, doi:10.2307/2531456); Bonferroni over the others.
+    NOTE: the one test without the holdout as its yardstick, which a single row cannot have. A
+    generator that writes an ordinary row far too often is refused too.
     """
-    size = int(max(train.max(), holdout.max(), synthetic.max())) + 1
-    in_train, in_real, written = (
-        np.bincount(ids, minlength=size)
-        for ids in (train, np.concatenate([train, holdout]), synthetic)
-    )
-    share = len(synthetic) / (len(synthetic) + len(train) + len(holdout))
-    total = in_real + written
+    size = int(max(real.max(), synthetic.max())) + 1
+    held, written = (np.bincount(ids, minlength=size) for ids in (real, synthetic))
+    share = len(synthetic) / (len(synthetic) + len(real))
+    total = held + written
     floors = np.sort(share ** total[total > 0])
     tests = 1
     while tests < len(floors) and floors[tests] * (tests + 1) < REPEATED_LEVEL:
         tests += 1
-    single = (in_train == 1) & (in_real == 1) & (written > 0)
+    of_train = np.zeros(size, bool)
+    of_train[real[: sides.n_train_rows]] = True
+    single = of_train & (holders(real, sides, size) == 1) & (written > 0)
     tails = binom.sf(written[single] - 1, total[single], share)
     most = int(written[single].max(initial=0))
     return Measurement(
@@ -159,9 +229,9 @@ def _repeated(name: str, train: Ints, holdout: Ints, synthetic: Ints) -> Measure
     )
 
 
-def _rare(name: str, evidence: Evidence, train: Bools, holdout: Bools) -> Measurement:
-    """Count the copies among the rows of the least likely cells, columns taken by themselves."""
-    surprise = np.zeros(len(train) + len(holdout))
+def _rare(evidence: Evidence) -> Bools:
+    """Which real rows (N,), train's first, have the least likely cells, columns by themselves."""
+    surprise = np.zeros(len(evidence.train) + len(evidence.holdout))
     for column in evidence.schema.modelled:
         parts = [f[column.name] for f in (evidence.train, evidence.holdout)]
         if is_numeric(column):
@@ -169,12 +239,7 @@ def _rare(name: str, evidence: Evidence, train: Bools, holdout: Bools) -> Measur
         else:
             codes = np.concatenate(levels(parts, column))
         surprise -= np.log(np.bincount(codes)[codes] / len(codes))
-    rare = surprise >= np.quantile(surprise, 1 - RARE_SHARE)
-    of_train, of_holdout = rare[: len(train)], rare[len(train) :]
-    if not of_train.any() or not of_holdout.any():
-        return inconclusive(name, "the rarest rows are all on one side")
-    said = "share of the rarest train rows that a synthetic row equals"
-    return compared(name, hits_of(train[of_train], holdout[of_holdout]), said, {})
+    return surprise >= np.quantile(surprise, 1 - RARE_SHARE)
 
 
 def _twentieths(values: Floats) -> Ints:
@@ -203,67 +268,60 @@ def near_copies(evidence: Evidence) -> list[Measurement]:
     ``near_copies``: nearer than the first percentile of the distances from holdout rows to train.
     ``isolated_near_copies``: among the most isolated rows, nearer than half the way to the nearest
     other train row. ``dcr_share``: synthetic rows nearer to train than to as many holdout rows,
-    ties half; .5 is ideal and proves nothing (Yao et al. 2025, arXiv 2505.01524).
+    ties half; .5 is ideal and proves nothing (Yao et al. 2025, arXiv 2505.01524). ``nndr``:
+    synthetic rows with a train row at less than `NNDR_LIMIT` of the way to the second nearest; the
+    control is the same of as many holdout rows. It decides nothing.
     ``membership_distance``: who was in train, guessed from how much nearer than to other real rows
     a row is to the nearest synthetic one (k = 1). The density ratio of DOMIAS (van Breugel et al.
     2023, arXiv 2302.12580). NOTE[DIFF]: nearest neighbours for densities, the other train rows for
     the reference, which is an attacker who knows everybody else.
     """
-    names = ("near_copies", "isolated_near_copies", "dcr_share", "membership_distance")
-    if not evidence.schema.modelled or min(_sizes(evidence)) < 2:
-        return [inconclusive(name, "no modelled column or too few rows") for name in names]
+    names = ("near_copies", "isolated_near_copies", "dcr_share", "nndr", "membership_distance")
     rng = stream(evidence.seed, "near_copies")
-    tables = [
-        take(f, MAX_DISTANCE_ROWS, rng)
-        for f in (evidence.train, evidence.holdout, evidence.synthetic)
-    ]
+    tables = attacked(evidence, MAX_DISTANCE_ROWS, MAX_DISTANCE_ROWS, rng)
+    if not evidence.schema.modelled or min(map(len, tables)) < 2:
+        return [inconclusive(name, "no modelled column or too few rows") for name in names]
     train, holdout, synthetic = positions(tables, evidence.schema.modelled)
-    to_synthetic, held_to_synthetic = (nearest(p, synthetic)[0] for p in (train, holdout))
-    alone, _ = nearest(train, train, skip_self=True)
-    held_alone, _ = nearest(holdout, train)
+    reached, held_reached = (nearest(p, synthetic).distance for p in (train, holdout))
+    alone = nearest(train, train, skip_self=True).distance
+    held_alone = nearest(holdout, train).distance
     tau = float(np.quantile(held_alone, NEAR_QUANTILE)) + TIE
-    near = hits_of(to_synthetic <= tau, held_to_synthetic <= tau)
+    near = hits_of(reached <= tau, held_reached <= tau)
     said = f"share of train rows with a synthetic row within {tau:.4f}"
-    found = [compared(names[0], near, said, {"distance": tau})]
-    found.append(_isolated(names[1], to_synthetic, held_to_synthetic, alone, held_alone))
-    found.append(_dcr(train, holdout, synthetic, rng))
     ratio = [
-        np.log(apart + TIE) - np.log(reached + TIE)
-        for apart, reached in ((alone, to_synthetic), (held_alone, held_to_synthetic))
+        np.log(apart + TIE) - np.log(to + TIE)
+        for apart, to in ((alone, reached), (held_alone, held_reached))
     ]
-    said = "AUC of guessing train rows by how near a synthetic row is, given how near others are"
-    return [*found, membership(names[3], ratio[0], ratio[1], said)]
+    guessed = "AUC of guessing train rows by how near a synthetic row is, given how near others are"
+    return [
+        compared(names[0], near, said, {"distance": tau}),
+        _isolated(names[1], reached, held_reached, alone, held_alone),
+        *_ratios(train, holdout, synthetic, rng),
+        *membership(names[4], ratio[0], ratio[1], guessed),
+    ]
 
 
-def membership(name: str, inside: Distances, outside: Distances, said: str) -> Measurement:
+def membership(name: str, inside: Distances, outside: Distances, said: str) -> list[Measurement]:
     """Judge scores (N,) of train rows against scores (M,) of holdout rows; high says "in train".
 
     The value is the AUC. ``p`` is twice the smaller of two p values: that of an AUC above
     `LEARNT_AUC`, and Fisher's of how many train rows are among the top hundredth of all scores.
-    ``tpr_1`` and ``tpr_01`` are the shares of train rows found at false positive rates of 1 % and
-    .1 %, with Clopper-Pearson intervals (Carlini et al. 2022, arXiv 2112.03570); None if there are
-    too few holdout rows to speak of such a rate.
+    Further measurements, ``<name>.tpr_1`` and ``<name>.tpr_01``: the shares of train rows found
+    at false positive rates of 1 % and .1 % (Carlini et al. 2022, arXiv 2112.03570).
     """
     n, m = len(inside), len(outside)
     if min(n, m) < MIN_TARGETS:
-        return inconclusive(name, f"{min(n, m)} rows a side; {MIN_TARGETS} are needed")
+        return [inconclusive(name, f"{min(n, m)} rows a side; {MIN_TARGETS} are needed")]
     scores = np.concatenate([inside, outside]).astype("float64")
     if not np.isfinite(scores).all():
-        return Measurement(name, "privacy", None, status="failed", note="a score is not finite")
+        return [Measurement(name, "privacy", None, status="failed", note="a score is not finite")]
     area = auc(np.arange(n + m) < n, scores)
     error = max(auc_error(area, n, m), TIE)
     limit = float(np.quantile(scores, 0.99))
     top = hits_of(inside > limit, outside > limit)
     p = min(float(norm.sf((area - LEARNT_AUC) / error)), top.p)
     half = float(norm.ppf(0.975)) * error
-    details: dict[str, float | None] = {"p": min(1.0, 2 * p), "n_holdout": m}
-    for label, rate in (("tpr_1", 0.01), ("tpr_01", 0.001)):
-        found = int((inside > np.quantile(outside, 1 - rate, method="higher")).sum())
-        low, high = clopper_pearson(found, n)
-        enough = m * rate >= 1
-        values = (found / n, low, high) if enough else (None,) * 3
-        details |= dict(zip((label, f"{label}_low", f"{label}_high"), values, strict=True))
-    return Measurement(
+    guessed = Measurement(
         name,
         "privacy",
         area,
@@ -272,35 +330,76 @@ def membership(name: str, inside: Distances, outside: Distances, said: str) -> M
         n=n,
         unit="AUC",
         control=0.5,
-        details=details,
+        details={"p": min(1.0, 2 * p), "n_holdout": m},
         note=said,
+    )
+    rates = (("tpr_1", 0.01), ("tpr_01", 0.001))
+    return [guessed, *(_found_at(f"{name}.{label}", inside, outside, r) for label, r in rates)]
+
+
+def _found_at(name: str, inside: Distances, outside: Distances, rate: float) -> Measurement:
+    """Return the share of members scored above all but a share `rate` of the others.
+
+    The threshold is itself uncertain, as it rests on ``rate * M`` rows. The interval takes the
+    strictest and the loosest one that these allow and Clopper-Pearson's interval there, each with
+    half of the error.
+    """
+    n, m = len(inside), len(outside)
+    if m * rate < 1:
+        return inconclusive(name, f"{m:,} holdout rows cannot show a rate of {rate:.1%}")
+    few, many = (int(k) for k in binom.ppf([0.0125, 0.9875], m, rate))
+    highest = np.sort(outside)[::-1]
+    least, found, most = (
+        int((inside > highest[min(k, m - 1)]).sum()) for k in (few, int(m * rate), many + 1)
+    )
+    low, high = clopper_pearson(least, n, 0.975)[0], clopper_pearson(most, n, 0.975)[1]
+    return Measurement(
+        name,
+        "privacy",
+        found / n,
+        low,
+        high,
+        n=n,
+        control=rate,
+        note=f"share of train rows found where {rate:.1%} of the holdout's are; decides nothing",
     )
 
 
-def clopper_pearson(k: int, n: int) -> tuple[float, float]:
-    """Return the exact 95 % interval of a share. Clopper & Pearson 1934, doi:10.2307/2331986."""
-    low = 0.0 if k == 0 else float(beta.ppf(0.025, k, n - k + 1))
-    return low, 1.0 if k == n else float(beta.ppf(0.975, k + 1, n - k))
+def clopper_pearson(k: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Return the exact interval of a share. Clopper & Pearson 1934, doi:10.2307/2331986."""
+    tail = (1 - confidence) / 2
+    low = 0.0 if k == 0 else float(beta.ppf(tail, k, n - k + 1))
+    return low, 1.0 if k == n else float(beta.ppf(1 - tail, k + 1, n - k))
 
 
 @dataclass(frozen=True, repr=False)
 class Positions:
-    """Rows as points: ranks in [0, 1] with NaN for missing (N, A), and level codes (N, B)."""
+    """Rows as points, a column after the other: ranks (A, N), `GONE` if missing; levels (B, N)."""
 
     numbers: Distances
-    levels: NDArray[np.int32]
+    levels: NDArray[np.unsignedinteger]
 
     def __len__(self) -> int:
-        return len(self.numbers)
+        return int(self.numbers.shape[1])
 
     def __getitem__(self, rows: slice | Ints) -> Positions:
-        return Positions(self.numbers[rows], self.levels[rows])
+        return Positions(self.numbers[:, rows], self.levels[:, rows])
+
+
+@dataclass(frozen=True, repr=False)
+class Neighbours:
+    """Of N rows, (N,) each: the distance to the nearest row, which it is, to the second nearest."""
+
+    distance: Distances
+    index: Ints
+    second: Distances
 
 
 def positions(tables: Sequence[pd.DataFrame], columns: Sequence[Column]) -> list[Positions]:
-    """Place all tables in one space, numbers ranked among the different values of the first.
+    """Place all tables in one space, numbers ranked among the different values of the real ones.
 
-    Among values and not rows, so that a small step off a value that half of the rows hold is small.
+    The last table is the synthetic one: it is placed, and does not shape the space. Among values
+    and not rows, so that a small step off a value that half of the rows hold is small.
     """
     ranks: list[list[Distances]] = [[] for _ in tables]
     codes: list[list[Ints]] = [[] for _ in tables]
@@ -308,41 +407,50 @@ def positions(tables: Sequence[pd.DataFrame], columns: Sequence[Column]) -> list
         parts = [t[column.name] for t in tables]
         if is_numeric(column):
             values = [numbers(p, column) for p in parts]
-            known = np.unique(values[0][~np.isnan(values[0])])
+            known = np.unique(np.concatenate([v[~np.isnan(v)] for v in values[:-1]]))
             for block, v in zip(ranks, values, strict=True):
                 middle = np.searchsorted(known, v, "left") + np.searchsorted(known, v, "right")
                 rank = middle / (2 * max(len(known), 1))
-                block.append(np.where(np.isnan(v), np.nan, rank).astype("float32"))
+                block.append(np.where(np.isnan(v), GONE, rank).astype("float32"))
         else:
             for block_of_codes, c in zip(codes, levels(parts, column), strict=True):
                 block_of_codes.append(c)
+    top = max((int(c.max(initial=0)) for table in codes for c in table), default=0)
     return [
         Positions(
-            np.array(r, "float32").reshape(len(r), len(t)).T,
-            np.array(c, "int32").reshape(len(c), len(t)).T,
+            np.array(r, "float32").reshape(len(r), len(t)),
+            np.array(c, np.min_scalar_type(top)).reshape(len(c), len(t)),
         )
         for t, r, c in zip(tables, ranks, codes, strict=True)
     ]
 
 
-def nearest(a: Positions, b: Positions, *, skip_self: bool = False) -> tuple[Distances, Ints]:
-    """Return each row of `a`'s distance to its nearest row of `b`, and which: two (N,) arrays.
+def nearest(a: Positions, b: Positions, *, skip_self: bool = False) -> Neighbours:
+    """Find each row of `a`'s two nearest rows of `b`. Memory is bounded by one block.
 
-    Memory is bounded by one block. With `skip_self`, `a` is `b` and no row is its own neighbour.
+    With `skip_self`, `a` is `b` and no row is its own neighbour.
     """
-    distance = np.full(len(a), np.inf, "float32")
-    index = np.zeros(len(a), "int64")
+    found = Neighbours(
+        np.full(len(a), np.inf, "float32"),
+        np.zeros(len(a), "int64"),
+        np.full(len(a), np.inf, "float32"),
+    )
     for i in range(0, len(a), BLOCK_ROWS):
-        rows = np.arange(i, min(i + BLOCK_ROWS, len(a)))
+        rows = slice(i, min(i + BLOCK_ROWS, len(a)))
+        here = np.arange(rows.stop - i)
         for j in range(0, len(b), BLOCK_COLUMNS):
-            block = gower(a[i : i + BLOCK_ROWS], b[j : j + BLOCK_COLUMNS])
+            block = gower(a[rows], b[j : j + BLOCK_COLUMNS])
             if skip_self:
-                block[rows[:, None] == np.arange(j, j + block.shape[1])] = np.inf
+                block[(here + i)[:, None] == np.arange(j, j + block.shape[1])] = np.inf
             at = block.argmin(axis=1)
-            found = block[np.arange(len(rows)), at]
-            nearer = found < distance[rows]
-            distance[rows[nearer]], index[rows[nearer]] = found[nearer], at[nearer] + j
-    return distance, index
+            first = block[here, at]
+            block[here, at] = np.inf
+            runner_up = np.minimum(block.min(axis=1), np.maximum(first, found.distance[rows]))
+            found.second[rows] = np.minimum(found.second[rows], runner_up)
+            nearer = first < found.distance[rows]
+            found.distance[rows] = np.where(nearer, first, found.distance[rows])
+            found.index[rows] = np.where(nearer, at + j, found.index[rows])
+    return found
 
 
 def gower(a: Positions, b: Positions) -> Distances:
@@ -350,16 +458,17 @@ def gower(a: Positions, b: Positions) -> Distances:
 
     NOTE[DIFF]: numbers are compared by rank; missing is a value: equal to itself, 1 from others.
     """
-    total = np.zeros((len(a), len(b)), "float32")
-    for x, y in zip(a.numbers.T, b.numbers.T, strict=True):
-        gap = np.abs(x[:, None] - y)
-        x_gone, y_gone = np.isnan(x), np.isnan(y)
-        if x_gone.any() or y_gone.any():
-            gap = np.where(np.isnan(gap), x_gone[:, None] != y_gone, gap)
+    shape = (len(a), len(b))
+    differ = np.zeros(shape, np.min_scalar_type(len(a.levels)))
+    for u, v in zip(a.levels, b.levels, strict=True):
+        differ += u[:, None] != v
+    total, gap = differ.astype("float32"), np.empty(shape, "float32")
+    for x, y in zip(a.numbers, b.numbers, strict=True):
+        np.abs(np.subtract(x[:, None], y, out=gap), out=gap)
+        if GONE in x or GONE in y:
+            np.minimum(gap, 1, out=gap)
         total += gap
-    for u, v in zip(a.levels.T, b.levels.T, strict=True):
-        total += u[:, None] != v
-    total /= a.numbers.shape[1] + a.levels.shape[1]
+    total /= len(a.numbers) + len(a.levels)
     return total
 
 
@@ -379,36 +488,53 @@ def _isolated(
     return compared(name, hits, said, {"isolation": limit})
 
 
-def _dcr(
+def _ratios(
     train: Positions, holdout: Positions, synthetic: Positions, rng: np.random.Generator
-) -> Measurement:
-    """Share of synthetic rows whose nearest row, of train and holdout mixed, is a train row.
+) -> list[Measurement]:
+    """Return ``dcr_share`` and ``nndr``: where synthetic rows lie among as many rows of each side.
 
-    The standard error is that of relabelling the real rows at random. One real row can be the
-    nearest of many synthetic ones, which the binomial error does not know.
+    The share's standard error is that of relabelling the real rows at random. One real row can be
+    the nearest of many synthetic ones, which the binomial error does not know.
     """
     n, n_synthetic = min(len(train), len(holdout)), len(synthetic)
-    order = rng.permutation(2 * n)  # ties go to the first row: to train or holdout by chance
-    mixed = Positions(
-        np.concatenate([train.numbers[:n], holdout.numbers[:n]])[order],
-        np.concatenate([train.levels[:n], holdout.levels[:n]])[order],
-    )
-    _, index = nearest(synthetic, mixed)
-    share = float((order[index] < n).mean())
+    to_train, to_held = (nearest(synthetic, p[:n]) for p in (train, holdout))
+    ties = to_train.distance == to_held.distance
+    nearer = (to_train.distance < to_held.distance) | (ties & (rng.random(n_synthetic) < 0.5))
+    share = float(nearer.mean())
+    index = np.where(nearer, to_train.index, n + to_held.index)
     weight = np.bincount(index, minlength=2 * n) / n_synthetic
     error = math.sqrt(float((weight**2).sum() - 1 / (2 * n)) * n / (2 * (2 * n - 1)))
     half = float(norm.ppf(0.975)) * error
-    return Measurement(
-        "dcr_share",
-        "privacy",
-        share,
-        max(0.0, share - half),
-        min(1.0, share + half),
-        n_synthetic,
-        control=0.5,
-        details={"z": (share - 0.5) / max(error, TIE)},
-        note="share of synthetic rows nearer to train than to the holdout; .5 proves nothing",
+    near, held_near = (
+        int((to.distance < NNDR_LIMIT * to.second).sum()) for to in (to_train, to_held)
     )
+    low, high = wilson(near, n_synthetic)
+    return [
+        Measurement(
+            "dcr_share",
+            "privacy",
+            share,
+            max(0.0, share - half),
+            min(1.0, share + half),
+            n_synthetic,
+            control=0.5,
+            details={"z": (share - 0.5) / max(error, TIE)},
+            note="share of synthetic rows nearer to train than to the holdout; .5 proves nothing",
+        ),
+        Measurement(
+            "nndr",
+            "privacy",
+            near / n_synthetic,
+            low,
+            high,
+            n_synthetic,
+            control=held_near / n_synthetic,
+            note=(
+                f"share of synthetic rows that lie {1 / NNDR_LIMIT:.0f} times nearer to one train "
+                "row than to the next; decides nothing"
+            ),
+        ),
+    ]
 
 
 def hits_of(train: Bools, holdout: Bools) -> Hits:

@@ -48,6 +48,13 @@ TITLES = {
     "negative_control": "Fresh real rows pass",
     "attempts": "Tables of one model judged",
     "dcr_share": "Distance to training rows",
+    "nndr": "Rows that cling to one training row",
+    "membership_distance.tpr_1": "Members found by distance, 1 % false",
+    "membership_distance.tpr_01": "Members found by distance, .1 % false",
+    "membership_learned.tpr_1": "Members found by trees, 1 % false",
+    "membership_learned.tpr_01": "Members found by trees, .1 % false",
+    "draw_2": "A second table of the model",
+    "draw_3": "A third table of the model",
 }
 #: The same for measures that are made of each column: ``ks.age``.
 MEASURES = {
@@ -79,7 +86,7 @@ _AREAS = {  # of rules whose measurement is missing
     "pair_loss": "fidelity",
     "c2st": "fidelity",
     "tstr_ratio": "utility",
-    "dcr_share": "privacy",
+    **dict.fromkeys(("dcr_share", "draw_2", "draw_3"), "privacy"),
     **dict.fromkeys(PRIVACY_TESTS, "privacy"),
     **dict.fromkeys(_EVIDENCE, "evidence"),
 }

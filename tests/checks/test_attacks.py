@@ -11,7 +11,16 @@ from synthgen.checks import attacks, gate, privacy
 from synthgen.checks.check import Evidence, Measurement, Report, run_checks
 from synthgen.checks.contrast import wilson
 from synthgen.checks.gate import PRIVACY_CHECKS, PRIVACY_TESTS, decide, holm
-from synthgen.checks.privacy import Hits, clopper_pearson, hits_of, membership
+from synthgen.checks.privacy import (
+    Hits,
+    People,
+    clopper_pearson,
+    copies,
+    hits_of,
+    membership,
+    near_copies,
+    take_people,
+)
 from synthgen.config import GatePolicy
 from synthgen.errors import SchemaError
 from synthgen.schema import Column, TableSchema
@@ -80,24 +89,35 @@ def test_holm_by_hand():
 
 def test_membership_by_hand():
     # all of 100 members score above all of 100 others, whose highest score is the threshold
-    found = membership("m", np.arange(100, 200.0), np.arange(100.0), "")
+    found, at_1, at_01 = membership("m", np.arange(100, 200.0), np.arange(100.0), "")
     assert found.value == 1
-    assert found.details["tpr_1"] == 1
-    assert found.details["tpr_01"] is None  # a tenth of a row cannot be a rate
+    assert (at_1.name, at_1.value, at_1.high) == ("m.tpr_1", 1, 1)
+    assert at_1.low == pytest.approx(0.0125**0.01)  # Clopper-Pearson of 100 of 100, 97.5 %
+    assert at_01.status == "inconclusive"  # a tenth of a row cannot be a rate
     # equal scores: chance, nobody above the threshold
-    same = membership("m", np.zeros(100), np.zeros(100), "")
-    assert (same.value, same.details["tpr_1"], same.details["p"]) == (0.5, 0.0, 1.0)
+    same, at_1, _ = membership("m", np.zeros(100), np.zeros(100), "")
+    assert (same.value, at_1.value, same.details["p"]) == (0.5, 0.0, 1.0)
+
+
+def test_a_rate_at_a_false_positive_rate_knows_that_its_threshold_is_uncertain():
+    # others 0 .. 999; one of them lies above 998, and so do 5 members. But 0 to 4 others may lie
+    # above the true threshold, which is then 999, with 4 members above, or as low as 994, with 9
+    members = np.concatenate([np.zeros(991), np.arange(994.5, 1_003)])
+    _, _, found = membership("m", members, np.arange(1e3), "")
+    assert (found.name, found.value) == ("m.tpr_01", 0.005)
+    assert found.low == clopper_pearson(4, 1_000, 0.975)[0]
+    assert found.high == clopper_pearson(9, 1_000, 0.975)[1]
 
 
 @pytest.mark.parametrize("bad", [np.full(100, np.nan), np.zeros(99)])
 def test_scores_that_say_nothing_are_no_measurement(bad):
-    assert membership("m", bad, np.zeros(100), "").status != "measured"
+    assert membership("m", bad, np.zeros(100), "")[0].status != "measured"
 
 
 def test_one_row_written_many_times():
     # 4 train, 4 holdout and 8 synthetic rows, all single but row 0, which is written 8 times:
     # given 9 of it in all, each synthetic with a chance of a half, 8 or 9 have p = 10 / 512
-    found = privacy._repeated("r", np.arange(4), np.arange(4, 8), np.zeros(8, "int64"))
+    found = privacy._repeated("r", People(np.arange(8), 4), np.arange(8), np.zeros(8, "int64"))
     assert found.value == 8
     assert found.details["tests"] == 1
     assert found.details["p"] == pytest.approx(10 / 512)
@@ -131,12 +151,114 @@ def test_a_cell_with_one_person():
 def test_a_claim_about_one_value():
     # the synthetic 7 is single; one train row has it, no holdout row
     codes = [np.array([[7], [1]]), np.array([[1], [1]]), np.array([[7], [1], [1]])]
-    hits = attacks._single_values(codes, np.random.default_rng(0))
-    assert hits == Hits(1, 1, 0, 1)
+    claims = attacks._claims_of_values(codes, np.random.default_rng(0))
+    assert claims.hits == Hits(1, 1, 0, 1)
+    assert claims.people == Hits(1, 2, 0, 2)
+
+
+def test_many_claims_about_one_person_are_one_trial():
+    # rows 0 and 1 are train's, 2 and 3 the holdout's: three claims hold for row 0 alone, one for
+    # rows 0 and 2 together, which are one of each side but single nobody out
+    claims = attacks._Claims.of([np.array([0])] * 3 + [np.array([0, 2])], 2)
+    assert claims.hits == Hits(4, 4, 1, 4)
+    assert claims.people == Hits(1, 2, 0, 2)
+    assert claims.people.p == 0.5  # she was in train or in the holdout by the toss of a coin
+
+
+# --- people of many rows ----------------------------------------------------------------------
+
+KEYED = TableSchema(
+    name="keyed",
+    columns=(
+        Column(name="who", kind="id", role="entity"),
+        Column(name="x", kind="numeric", decimals=None),
+        Column(name="y", kind="numeric", decimals=None),
+    ),
+)
+
+
+def keyed(who: str, x: list[float]) -> pd.DataFrame:
+    return pd.DataFrame({"who": pd.Series(list(who), dtype="str"), "x": x, "y": np.zeros(len(x))})
+
+
+def test_people_are_counted_and_not_their_rows():
+    # all three rows of A are written, none of B's, C's or D's: one of two people against none of
+    # two, p = 1/2; as rows it would be 3 of 4 against 0 of 2
+    train, holdout = keyed("AAAB", [1, 2, 3, 4]), keyed("CD", [5, 6])
+    found = {m.name: m for m in copies(Evidence(KEYED, train, holdout, keyed("xyz", [1, 2, 3])))}
+    for name in ("exact_copies", "unique_copies"):
+        assert (found[name].value, found[name].n, found[name].details["n_holdout"]) == (0.5, 2, 2)
+        assert found[name].details["p"] == 0.5
+
+
+def test_a_row_that_one_person_has_twice_is_still_hers_alone():
+    train, holdout = keyed("AABC", [1, 1, 2, 2]), keyed("DE", [5, 6])
+    found = {m.name: m for m in copies(Evidence(KEYED, train, holdout, keyed("xy", [1, 2])))}
+    assert (found["unique_copies"].value, found["unique_copies"].n) == (1.0, 1)  # A; not B and C
+
+
+def test_one_row_of_each_person_is_attacked():
+    frame = keyed("AAAAABC", [1, 1, 1, 1, 1, 2, 3])
+    chosen = take_people(frame, 10, KEYED, np.random.default_rng(0))
+    assert sorted(chosen["who"]) == ["A", "B", "C"]
+
+
+def visits(people: range, seed: int) -> pd.DataFrame:
+    """Five visits of each person, all within a thousandth of her own place."""
+    rng = np.random.default_rng([people.start, seed])
+    places = np.random.default_rng(people.start).random((len(people), 2))
+    x, y = (np.repeat(places, 5, axis=0) + rng.normal(0, 1e-4, (5 * len(people), 2))).T
+    who = np.repeat([str(i) for i in people], 5)
+    return pd.DataFrame({"who": pd.Series(who, dtype="str"), "x": x, "y": y})
+
+
+def test_a_persons_other_rows_do_not_hide_that_hers_was_copied():
+    train, holdout = visits(range(400), 1), visits(range(1_000, 1_200), 1)
+    fresh = visits(range(2_000, 2_400), 1)
+    for synthetic, leaks in ((visits(range(400), 2), True), (fresh, False)):
+        found = {m.name: m for m in near_copies(Evidence(KEYED, train, holdout, synthetic))}
+        for name in ("near_copies", "membership_distance"):
+            assert (found[name].details["p"] < 1e-6) is leaks, name
+        assert found["near_copies"].n == 400
+
+
+def test_the_negative_control_halves_people():
+    evidence = Evidence(KEYED, visits(range(400), 1), visits(range(1_000, 1_400), 1), FRESH)
+    (clean,) = gate.negative_control(evidence)
+    assert clean.n == 1_000
+    assert min(t["p"] for t in clean.details["tests"].values()) > 1e-3
+
+
+def test_a_column_that_is_easy_to_guess_hides_no_other():
+    """Column `a` is constant; `b` is a coin that synthetic rows copy from the nearest train row."""
+    rng = np.random.default_rng(0)
+    schema = TableSchema(
+        name="t",
+        columns=(
+            Column(name="x", kind="numeric", decimals=None),
+            Column(name="a", kind="categorical", sensitive=True),
+            Column(name="b", kind="categorical", sensitive=True),
+        ),
+    )
+
+    def coins(n: int) -> pd.DataFrame:
+        b = pd.Series(rng.integers(0, 2, n).astype(str), dtype="str")
+        return pd.DataFrame({"x": rng.random(n), "a": pd.Series(["c"] * n, dtype="str"), "b": b})
+
+    train, holdout = coins(600), coins(600)
+    (found,) = attacks.attribute_inference(Evidence(schema, train, holdout, train))
+    assert found.note.startswith("'b'")
+    assert (found.status, found.details["main"]) == ("measured", 1.0)
+    assert found.details["columns"]["a"]["p"] == 1
+    assert found.details["p"] == min(1, 2 * found.details["columns"]["b"]["p"])
+
+
+# --- all attacks ---------------------------------------------------------------------------------
 
 
 def test_copies_are_found_by_every_attack_and_fresh_rows_by_none(of_copies, of_fresh):
-    assert set(of_copies) == {*PRIVACY_TESTS, "dcr_share"}
+    rates = {f"{name}.{rate}" for name in gate.MEMBERSHIP_TESTS for rate in ("tpr_1", "tpr_01")}
+    assert set(of_copies) == {*PRIVACY_TESTS, "dcr_share", "nndr", *rates}
     # random columns hold no unique person in two cells, and claims about 600 rows find few
     for name in (
         "exact_copies",
@@ -151,6 +273,14 @@ def test_copies_are_found_by_every_attack_and_fresh_rows_by_none(of_copies, of_f
     assert of_copies["linkability"].value > 0.9
     assert of_copies["attribute_inference"].value > 0.9
     assert of_copies["membership_distance"].value == 1
+    assert of_copies["membership_distance.tpr_1"].value == 1
+    assert (
+        of_fresh["membership_distance.tpr_1"].low
+        < 0.01
+        < of_fresh["membership_distance.tpr_1"].high
+    )
+    assert of_copies["nndr"].value == 0.5  # the originals of half are among as many train rows
+    assert of_copies["nndr"].control == pytest.approx(of_fresh["nndr"].control, abs=0.02)
 
 
 def leaking(found: dict[str, Measurement]) -> set[str]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from synthgen.checks import privacy
 from synthgen.checks.check import Evidence, Measurement, Report, run_checks
-from synthgen.checks.gate import CHECKS, Decision, RuleResult, decide, judge
+from synthgen.checks.gate import CHECKS, Decision, RuleResult, decide, further_draws, judge
 from synthgen.config import GatePolicy, RunConfig
 from synthgen.schema import Column, TableSchema
 from synthgen.table import fingerprint
@@ -53,8 +53,11 @@ def population(n: int, seed: int) -> pd.DataFrame:
 TRAIN, HOLDOUT = population(2_000, 1), population(1_000, 2)
 
 
-def verdict(synthetic: pd.DataFrame) -> tuple[Report, Decision]:
-    report = judge(Evidence(SCHEMA, TRAIN, HOLDOUT, synthetic, seed=5), [SCHEMA_OK])
+def verdict(
+    synthetic: pd.DataFrame, draws: tuple[pd.DataFrame, ...] = ()
+) -> tuple[Report, Decision]:
+    evidence = Evidence(SCHEMA, TRAIN, HOLDOUT, synthetic, seed=5, draws=draws)
+    report = judge(evidence, [SCHEMA_OK])
     return report, decide(report, GatePolicy(), fingerprint=fingerprint(synthetic))
 
 
@@ -67,7 +70,7 @@ def leaks(evidence: Evidence) -> set[str]:
 
 @pytest.fixture(scope="module")
 def fresh() -> tuple[Report, Decision]:
-    return verdict(population(2_000, 3))
+    return verdict(population(2_000, 3), (population(600, 13), population(600, 14)))
 
 
 def failing(decision: Decision) -> set[str]:
@@ -118,6 +121,45 @@ def test_copies_are_found_among_many_legitimate_ones():
     alone = train.drop_duplicates(keep=False).iloc[:100]
     synthetic.iloc[: len(alone)] = alone
     assert "unique_copies" in leaks(Evidence(schema, train, holdout, synthetic))
+
+
+def test_one_leaky_draw_refuses_the_model(fresh):
+    """The exported table is clean, and so is the second; the third repeats train rows."""
+    report, decision = fresh
+    leaky = population(600, 15)
+    leaky.iloc[:100] = TRAIN.iloc[:100]
+    evidence = Evidence(SCHEMA, TRAIN, HOLDOUT, leaky, seed=5, draws=(leaky,))
+    (found,) = further_draws(evidence)
+    spoilt = [replace(found, name=m.name) if m.name == "draw_3" else m for m in report]
+    again = decide(
+        Report(tuple(spoilt), report.facts), GatePolicy(), fingerprint=decision.fingerprint
+    )
+    assert failing(again) == {"draw_3"}
+    assert "exact_copies: 5.00% of train rows met" in again.failing[0].reason
+    assert found.n == 600
+
+
+def test_as_many_tables_are_judged_as_the_policy_says(fresh):
+    report, decision = fresh
+    for samples, missing in ((1, set()), (3, set()), (4, {"draw_4"})):
+        policy = GatePolicy(samples=samples)
+        again = decide(report, policy, fingerprint=decision.fingerprint)
+        assert failing(again) == missing
+        assert sum(r.name.startswith("draw_") for r in again.rules) == samples - 1
+
+
+def test_a_draw_whose_tests_crashed_refuses(fresh):
+    report, decision = fresh
+    crashed = {"name": "linkability", "area": "privacy", "value": None, "status": "failed"}
+    m = report.get("draw_2")
+    kept = [e for e in m.details["measurements"] if e["name"] != "linkability"]
+    spoilt = replace(m, details={"measurements": [*kept, crashed]})
+    again = decide(
+        Report(tuple(spoilt if x is m else x for x in report), report.facts),
+        GatePolicy(),
+        fingerprint=decision.fingerprint,
+    )
+    assert failing(again) == {"draw_2"}
 
 
 def test_every_measured_rule_is_required(fresh):

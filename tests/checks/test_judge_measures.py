@@ -15,7 +15,15 @@ from synthgen.checks.contrast import wilson
 from synthgen.checks.detection import auc
 from synthgen.checks.marginals import ks, marginals, tvd
 from synthgen.checks.pairs import cramers_v, pairs
-from synthgen.checks.privacy import Hits, copies, nearest, positions, row_ids
+from synthgen.checks.privacy import (
+    Hits,
+    copies,
+    gower,
+    near_copies,
+    nearest,
+    positions,
+    row_ids,
+)
 from synthgen.checks.utility import utility
 from synthgen.schema import Column, TableSchema
 
@@ -109,7 +117,7 @@ def test_auc_by_hand():
 def test_copies_of_four_rows():
     # train rows (1, a) and (2, a) are met, 2.04 being 2.0 at one decimal; holdout shares both
     evidence = four(frame([1.0, 2.04, 7.0, 8.0], "aaab"))
-    everyone, _, _, alone = copies(evidence)
+    everyone, alone, _, _ = copies(evidence)
     assert (everyone.name, everyone.value, everyone.control) == ("exact_copies", 0.5, 0.5)
     assert everyone.details["synthetic_equal_train"] == 0.5
     # rows that occur once: (3, b), (4, b) in train and (3, a), (9, b) in the holdout
@@ -142,11 +150,55 @@ def test_gower_distance_of_four_rows():
     # ranks of train's x: 1/8, 3/8, 5/8, 7/8; the new row 2.5 lies at 1/2 and is an 'a'
     evidence = four(frame([2.5], "a"))
     train, synthetic = positions([evidence.train, evidence.synthetic], SCHEMA.modelled)
-    distance, index = nearest(synthetic, train)
-    assert distance[0] == pytest.approx((1 / 8 + 0) / 2)
-    assert index[0] == 1
-    alone, _ = nearest(train, train, skip_self=True)
-    assert alone.tolist() == pytest.approx([1 / 8] * 4)
+    found = nearest(synthetic, train)
+    assert found.distance[0] == pytest.approx((1 / 8 + 0) / 2)
+    assert found.index[0] == 1
+    assert found.second[0] == pytest.approx((3 / 8 + 0) / 2)  # 1.0, an 'a'; 3.0 is a 'b'
+    assert nearest(train, train, skip_self=True).distance.tolist() == pytest.approx([1 / 8] * 4)
+
+
+def test_the_holdout_shapes_the_space_as_train_does():
+    # different real values 1, 2, 3, 4, 9: the holdout's 9 has a rank of its own, 9/10
+    evidence = four(frame([9.0, 5.0], "bb"))
+    tables = [evidence.train, evidence.holdout, evidence.synthetic]
+    train, holdout, synthetic = positions(tables, SCHEMA.modelled)
+    assert train.numbers[0].tolist() == pytest.approx([0.1, 0.3, 0.5, 0.7])
+    assert holdout.numbers[0, 3] == pytest.approx(0.9)
+    assert synthetic.numbers[0].tolist() == pytest.approx([0.9, 0.8])
+
+
+def test_nearest_rows_are_those_of_all_distances():
+    """Missing numbers, 260 columns of levels (more than a byte counts), several blocks."""
+    rng = np.random.default_rng(0)
+    columns = [Column(name="x", kind="numeric", nullable=True)]
+    columns += [Column(name=f"c{i}", kind="categorical") for i in range(260)]
+    names = [c.name for c in columns]
+
+    def table(n: int) -> pd.DataFrame:
+        x = np.where(rng.random(n) < 0.2, np.nan, rng.random(n))
+        codes = rng.integers(0, 3, (n, 260)).astype(str)
+        return pd.DataFrame({"x": x} | dict(zip(names[1:], codes.T, strict=True)))
+
+    a, b = positions([table(17), table(4_200)], columns)
+    gaps = np.abs(a.numbers[0][:, None] - b.numbers[0]).clip(max=1)
+    each = (a.levels[:, :, None] != b.levels[:, None]).sum(axis=0) + gaps
+    assert gower(a, b) == pytest.approx(each / 261, abs=1e-6)
+    found, order = nearest(a, b), np.sort(each / 261, axis=1)
+    assert found.distance == pytest.approx(order[:, 0], abs=1e-6)
+    assert found.second == pytest.approx(order[:, 1], abs=1e-6)
+    far = gower(*positions([pd.DataFrame({n: ["a"] for n in names[1:]}),
+                            pd.DataFrame({n: ["b"] for n in names[1:]})], columns[1:]))  # fmt: skip
+    assert far == 1
+
+
+def test_nndr_of_four_rows():
+    # x alone, real values 1, 2, 3, 4, 9 at .1, .3, .5, .7, .9. The synthetic 1.0 lies on train's
+    # row: ratio 0; 2.5 lies at .4, half way: ratio 1; so do the holdout's, which has 1 and 2 too
+    whole = four(frame([1.0, 2.5], "aa"))
+    tables = (t[["x"]] for t in (whole.train, whole.holdout, whole.synthetic))
+    evidence = Evidence(TableSchema(name="x", columns=(SCHEMA.columns[1],)), *tables)
+    found = {m.name: m for m in near_copies(evidence)}
+    assert (found["nndr"].value, found["nndr"].control) == (0.5, 0.5)
 
 
 def test_utility_needs_a_target_with_two_classes():
