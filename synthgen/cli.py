@@ -342,12 +342,17 @@ def train(
 @verb
 def sample(
     bundle: Annotated[Path, typer.Argument(help="Bundle folder.")],
-    rows: Annotated[int, typer.Option("--rows", min=1, help="Rows to draw.")],
     to: Annotated[Path, typer.Option("--to", help="Target: .csv or .parquet.")],
+    rows: Annotated[int | None, typer.Option("--rows", min=1, help="Rows to draw.")] = None,
     where: Annotated[
         list[str] | None,
         typer.Option("--where", help="Condition, exact; may be repeated: \"ward='surgery'\"."),
     ] = None,
+    given: Annotated[
+        str | None,
+        typer.Option("--given", help="Rows to complete: some columns; empty cells are drawn too."),
+    ] = None,
+    copies: Annotated[int, typer.Option("--copies", min=1, help="Completions of a row.")] = 1,
     seed: Seed = None,
     device: Device = None,
     overwrite: Overwrite = False,
@@ -356,14 +361,19 @@ def sample(
     """Draw rows from a bundle. Only schema and structure can be checked; the manifest says so.
 
     Example: synthgen sample patients.bundle --rows 500 --to surgery.csv --where "ward='surgery'"
+
+    Example: synthgen sample patients.bundle --given arrivals.csv --copies 5 --to arrivals-full.csv
     """
     from synthgen.pipeline import sample_bundle
     from synthgen.rng import fresh_seed
 
+    if (rows is None) == (given is None) or (given and where):
+        raise ConfigError("give --rows, with any --where, or --given with any --copies")
     manifest = sample_bundle(
         bundle,
         to.absolute(),
-        rows=rows,
+        rows=copies if rows is None else rows,
+        given=given,
         seed=fresh_seed() if seed is None else seed,
         where=where or (),
         device=device or "auto",
@@ -371,6 +381,66 @@ def sample(
     )
     _say(manifest.privacy)
     typer.echo(manifest.to_json() if as_json else to)
+
+
+Bundle = Annotated[Path, typer.Option("--bundle", help="Bundle folder.")]
+
+
+@app.command()
+@verb
+def impute(
+    data: Annotated[str, typer.Argument(help="Table with gaps: CSV or Parquet.")],
+    bundle: Bundle,
+    to: Annotated[Path, typer.Option("--to", help="Target: .csv or .parquet.")],
+    multiple: Annotated[
+        int | None,
+        typer.Option("--multiple", min=1, help="So many tables of draws, for pooled estimates."),
+    ] = None,
+    seed: Seed = None,
+    device: Device = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Fill the missing cells of a table, and nothing else. The output holds its real rows.
+
+    Left alone, each gap gets its best guess; --multiple M gives M tables of independent draws
+    below each other, told apart by the column 'imputation'.
+
+    Example: synthgen impute patients.csv --bundle patients.bundle --to complete.csv
+    """
+    from synthgen.rng import fresh_seed
+    from synthgen.uses import impute_file
+
+    cells = impute_file(
+        bundle,
+        data,
+        to.absolute(),
+        seed=fresh_seed() if seed is None else seed,
+        multiple=multiple,
+        device=device or "auto",
+        overwrite=overwrite,
+    )
+    _say(f"{cells:,} cells filled; the file holds real rows: it has passed no gate")
+    typer.echo(to)
+
+
+@app.command()
+@verb
+def score(
+    data: Annotated[str, typer.Argument(help="Table to score: CSV or Parquet.")],
+    bundle: Bundle,
+    to: Annotated[Path, typer.Option("--to", help="Target: .csv or .parquet.")],
+    device: Device = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Say how unusual each row of a table is, and by which columns; the most unusual first.
+
+    Example: synthgen score claims.csv --bundle claims.bundle --to unusual.csv
+    """
+    from synthgen.uses import score_file
+
+    rows = score_file(bundle, data, to.absolute(), device=device or "auto", overwrite=overwrite)
+    _say(f"{rows:,} rows scored, in nats; what is unusual may point at people: keep it private")
+    typer.echo(to)
 
 
 # --- earlier runs -------------------------------------------------------------------------------

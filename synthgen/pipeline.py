@@ -834,10 +834,13 @@ def sample_bundle(
     rows: int,
     seed: int,
     where: Sequence[str] = (),
+    given: str | None = None,
     device: str = "auto",
     overwrite: bool = False,
 ) -> Manifest:
     """Draw `rows` from a bare bundle into `target`; only schema and structure can be checked.
+
+    With `given`, a table of some columns, each of its rows is completed `rows` times instead.
 
     Raises
     ------
@@ -848,10 +851,16 @@ def sample_bundle(
     with reserve(target), boundary("sample"):
         from synthgen.checks.expectations import check_frames
         from synthgen.synthesizer import Synthesizer
+        from synthgen.uses import given_rows
 
         fitted = Synthesizer.load(bundle, device=device)
+        if given is None:
+            frames = fitted.sample_batches(rows, seed=seed, where=where)
+        else:
+            asked = given_rows(given, fitted.schema)
+            frames = fitted.complete(asked, seed=seed, copies=rows)
+            rows *= len(asked)
         check_space(target, rows=rows, columns=len(fitted.schema.columns))
-        frames = fitted.sample_batches(rows, seed=seed, where=where)
         # Many rows do not fit into memory: they wait in a file that nobody else can read.
         with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as folder:
             path = Path(folder) / "drawn.parquet"
@@ -863,6 +872,7 @@ def sample_bundle(
                 raise GateRefused(refusal(decision))
             facts = {
                 "conditions": len(where),
+                "given": given is not None,
                 "warm_start": fitted.facts.get("warm_start", []),
                 "versions": versions("synthgen", "torch", "numpy"),
             }

@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from synthgen import conditions as cond
+from synthgen.completion import Completion, best_guess, impute
 from synthgen.conditions import Condition
 from synthgen.config import RunConfig, TrainConfig
 from synthgen.dp import release
@@ -34,6 +35,7 @@ from synthgen.encode.table import TableEncoder, sample_rows
 from synthgen.errors import BundleError, ConfigError, DataError, SchemaError
 from synthgen.files import sha256
 from synthgen.gan import dp
+from synthgen.gan.given import Completer
 from synthgen.gan.nets import Form, Generator
 from synthgen.gan.sample import BLOCK, Drawer, Restriction
 from synthgen.gan.train import Log, fit
@@ -313,6 +315,61 @@ class Synthesizer:
             if len(frame):
                 yield self._complete(frame, done, seed)
             done += len(frame)
+
+    def complete(self, rows: pd.DataFrame, *, seed: int, copies: int = 1) -> Iterator[pd.DataFrame]:
+        """Yield whole rows that hold the cells of `rows`, everything else drawn given these.
+
+        Parameters
+        ----------
+        rows : DataFrame
+            Some modelled columns, canonical dtypes; a missing cell is drawn like an absent column.
+        seed : int
+            Equal seeds give equal rows.
+        copies : int
+            Different completions of each row; a frame is yielded for each.
+        """
+        kinds = {c.name: canonical_dtype(c) for c in self.schema.modelled}
+        frame = rows.reindex(columns=list(kinds)).reset_index(drop=True).astype(kinds)
+        for copy in range(copies):
+            of_copy = derive(seed, "copy", copy) % 2**31
+            drawn = self._completion.complete(frame, frame.notna(), seed=of_copy)
+            yield self._complete(drawn, copy * len(frame), seed)
+
+    def impute(
+        self, frame: pd.DataFrame, *, seed: int, multiple: int | None = None
+    ) -> list[pd.DataFrame]:
+        """Return `frame` with its missing cells filled and nothing else changed.
+
+        Parameters
+        ----------
+        frame : DataFrame
+            Every modelled column, canonical dtypes.
+        multiple : int, optional
+            So many tables of independent draws, for `completion.pool`. None: one table of best
+            guesses (mean or most frequent of `completion.DRAWS` draws).
+
+        Raises
+        ------
+        ConfigError
+            If a column with gaps was missing on every training row.
+        """
+        if multiple is None:
+            return [best_guess(self._completion, frame, seed=seed)]
+        return impute(self._completion, frame, seed=seed, m=multiple)
+
+    def score(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Return how surprising each cell of the (N, columns) `frame` is; a row's sum is its score.
+
+        See `completion.Completion.surprise`. Nothing is drawn.
+        """
+        return self._completion.surprise(frame)
+
+    @property
+    def _completion(self) -> Completion:
+        if isinstance(self.generator, Tree):
+            raise ConfigError("a tree of noisy counts completes no rows; train engine = 'network'")
+        possible = self._restriction(()).weights
+        return Completion(self.encoder, Completer(self.generator, self.encoder.layout, possible))
 
     def _satisfying(self, frame: pd.DataFrame, conditions: Sequence[Condition]) -> pd.DataFrame:
         """Return the rows that satisfy every condition.

@@ -28,10 +28,12 @@ ROWS = {
     "synthgen.dp": 4,
     "synthgen.gan": 4,
     "synthgen.checks": 4,
+    "synthgen.completion": 5,
     "synthgen.synthesizer": 5,
     "synthgen.export": 5,
     "synthgen.report": 5,
     "synthgen.run_folder": 6,
+    "synthgen.uses": 6,
     "synthgen.pipeline": 6,
     "synthgen.plan": 6,
     "synthgen.augment": 6,
@@ -42,7 +44,13 @@ ROWS = {
 }
 # The judge and the door know nothing of the accused: rows 0-2 and each other only.
 JUDGE = ("synthgen.checks", "synthgen.export", "synthgen.report")
-ACCUSED = ("synthgen.encode", "synthgen.dp", "synthgen.gan", "synthgen.synthesizer")
+ACCUSED = (
+    "synthgen.encode",
+    "synthgen.dp",
+    "synthgen.gan",
+    "synthgen.completion",
+    "synthgen.synthesizer",
+)
 # third party -> the only places that may import it
 ONLY_IN = {
     "dp_accounting": ("synthgen.dp.accountant",),

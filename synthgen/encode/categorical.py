@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from synthgen.encode.column import Codes, Floats, State, TailCell
@@ -100,6 +101,12 @@ class CategoricalEncoder:
         codes = pd.Index(self.levels, dtype="str").get_indexer(pd.Index(texts))
         tokens = np.where(codes < 0, len(self.levels), codes) + 1
         return Codes(np.where(texts.isna(), 0, tokens).astype(np.int32))
+
+    def is_strange(self, values: pd.Series) -> npt.NDArray[np.bool_]:
+        """Return which of (N,) texts are no level, where no training row was rare."""
+        return np.asarray(
+            (self.encode(values).coarse == len(self.counts) - 1) & (self.counts[-1] == 0)
+        )
 
     def decode(self, codes: Codes, rng: np.random.Generator | None) -> pd.Series:
         """Return (N,) texts."""

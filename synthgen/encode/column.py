@@ -38,6 +38,11 @@ class ColumnEncoder(Protocol):
     """A fitted, immutable map between canonical values and `Codes`; holds no row."""
 
     @property
+    def counts(self) -> Floats:
+        """Return the training rows of each level or cell."""
+        ...
+
+    @property
     def prior(self) -> Floats:
         """Return the levels' frequencies, (L,), summing to one."""
         ...
@@ -67,6 +72,10 @@ class ColumnEncoder(Protocol):
 
     def encode(self, values: Any) -> Codes:
         """Return the codes of N canonical values."""
+        ...
+
+    def is_strange(self, values: Any) -> npt.NDArray[np.bool_]:
+        """Return which of N canonical values lie beyond all that was learnt from."""
         ...
 
     def decode(self, codes: Codes, rng: np.random.Generator | None) -> Any:

@@ -250,6 +250,12 @@ class NumericEncoder:
         coarse = np.where(missing, 0, self.level[cell]).astype(np.int32)
         return Codes(coarse, fine, place.astype(np.float32))
 
+    def is_strange(self, values: Floats) -> npt.NDArray[np.bool_]:
+        """Return which of (N,) numbers lie beyond the outermost cells."""
+        if len(self.lower) == 0:
+            return ~np.isnan(values)
+        return np.asarray((values < self.lower[0]) | (values > self.upper[-1]))
+
     def decode(self, codes: Codes, rng: np.random.Generator | None) -> Floats:
         """Return (N,) numbers, NaN for missing, in whole units.
 

@@ -52,6 +52,20 @@ class Relation(Protocol):
         """Return which of the (N,) rows, before they are reduced, contradict the relation."""
         ...
 
+    def solve(self, frame: pd.DataFrame, known: pd.DataFrame) -> None:
+        """Fill the sources that a known derived value decides, and mark them known, in place.
+
+        `known` has a bool for each cell of `frame`, the derived column's included.
+        """
+        ...
+
+    def settle(self, frame: pd.DataFrame, given: pd.Series, known: pd.DataFrame) -> None:
+        """Let a restored `frame` keep the derived values that are `given` where they are known.
+
+        Sources that were not known give way, in place.
+        """
+        ...
+
     def to_json(self) -> dict[str, Any]:
         """Return the relation as JSON values."""
         ...
@@ -61,6 +75,9 @@ class _Dropped:
     """What relations share that simply leave their column out."""
 
     derived: str
+
+    def settle(self, frame: pd.DataFrame, given: pd.Series, known: pd.DataFrame) -> None:
+        """Do nothing: `solve` has decided the only source."""
 
     def reduce(self, frame: pd.DataFrame, columns: list[Column]) -> None:
         """Drop the derived column."""
@@ -85,6 +102,19 @@ class Sum(_Dropped):
     def broken(self, frame: pd.DataFrame) -> npt.NDArray[np.bool_]:
         """Return which totals are not the sum."""
         return _no_sum(frame[self.derived], frame[self.left], frame[self.right], self.decimals)
+
+    def solve(self, frame: pd.DataFrame, known: pd.DataFrame) -> None:
+        """Subtract the part that is known from a known total."""
+        _solve_sum(frame, known, self.derived, self.left, self.right)
+
+    def settle(self, frame: pd.DataFrame, given: pd.Series, known: pd.DataFrame) -> None:
+        """Scale the parts to the total."""
+        rows = known[self.derived] & ~known[self.left] & ~known[self.right] & given.notna()
+        share = frame[self.left] / (frame[self.left] + frame[self.right])
+        left = given * share.where(np.isfinite(share), 0.5)
+        left = left if self.decimals is None else left.round(self.decimals)
+        frame[self.left] = frame[self.left].where(~rows, left)
+        frame[self.right] = frame[self.right].where(~rows, given - left)
 
     def to_json(self) -> dict[str, Any]:
         """Return the names."""
@@ -126,6 +156,15 @@ class Difference(_Dropped):
         apart = gone.any(axis=1) != gone.all(axis=1)
         return np.asarray(apart | _no_sum(parts[0], parts[1], parts[2], self.decimals))
 
+    def solve(self, frame: pd.DataFrame, known: pd.DataFrame) -> None:
+        """Add the parts, or subtract the one that is known."""
+        _solve_sum(frame, known, self.total, self.derived, self.other)
+
+    def settle(self, frame: pd.DataFrame, given: pd.Series, known: pd.DataFrame) -> None:
+        """Raise the total to what a known part and the drawn other one make."""
+        rows = known[self.derived] & ~known[self.total] & given.notna()
+        frame[self.total] = frame[self.total].where(~rows, given + frame[self.other])
+
     def to_json(self) -> dict[str, Any]:
         """Return the names."""
         return {"type": "difference", **dataclasses.asdict(self)}
@@ -150,6 +189,11 @@ class Scaled(_Dropped):
         x, y = (frame[n].to_numpy(np.float64) for n in (self.source, self.derived))
         product = _times(x, self.factor).round(self.decimals)
         return np.asarray((product != y) & ~(np.isnan(product) & np.isnan(y)))
+
+    def solve(self, frame: pd.DataFrame, known: pd.DataFrame) -> None:
+        """Divide."""
+        rows = known[self.derived] & ~known[self.source]
+        _fill(frame, known, self.source, frame[self.derived] / self.factor, rows)
 
     def to_json(self) -> dict[str, Any]:
         """Return names and factor."""
@@ -191,6 +235,23 @@ class Lookup(_Dropped):
         if None in self.levels:
             listed |= source.isna()
         return np.asarray(listed & ~same.fillna(False), bool)
+
+    def deciding(self, values: pd.Series) -> dict[str | None, npt.NDArray[np.bool_]]:
+        """Return for each level, `RARE` for all others, which (N,) values it decides."""
+        missing = values.isna().to_numpy(bool)
+        return {
+            level: missing if value is None else (values == value).fillna(False).to_numpy(bool)
+            for level, value in zip(self.levels, self.values, strict=True)
+        }
+
+    def solve(self, frame: pd.DataFrame, known: pd.DataFrame) -> None:
+        """Fill the level of a value that only one level decides."""
+        decided = self.deciding(frame[self.derived])
+        rare = decided.pop(RARE)
+        levels, fits = list(decided), np.stack(list(decided.values()))
+        rows = known[self.derived] & ~known[self.source] & (fits.sum(axis=0) == 1) & ~rare
+        level = pd.Series([levels[i] for i in fits.argmax(axis=0)], index=frame.index)
+        _fill(frame, known, self.source, level.astype(frame[self.source].dtype), rows)
 
     def to_json(self) -> dict[str, Any]:
         """Return the pairs."""
@@ -236,9 +297,35 @@ class Gap:
         a, b = (dt.to_microseconds(frame[n]) for n in (self.earlier, self.derived))
         return np.asarray((b < a) | (np.isnan(a) & ~np.isnan(b)))
 
+    def solve(self, frame: pd.DataFrame, known: pd.DataFrame) -> None:
+        """Do nothing: a date alone decides no other."""
+
+    def settle(self, frame: pd.DataFrame, given: pd.Series, known: pd.DataFrame) -> None:
+        """Move the earlier datetime by as much as the later one was off."""
+        rows = known[self.derived] & ~known[self.earlier] & given.notna()
+        moved = frame[self.earlier] + (given - frame[self.derived])
+        frame[self.earlier] = frame[self.earlier].where(~rows, moved)
+
     def to_json(self) -> dict[str, Any]:
         """Return names and unit."""
         return {"type": "gap", **dataclasses.asdict(self)}
+
+
+def _solve_sum(frame: pd.DataFrame, known: pd.DataFrame, total: str, left: str, right: str) -> None:
+    """Fill the one of ``total = left + right`` that is not known where the other two are."""
+    for part, other in ((left, right), (right, left)):
+        rows = known[total] & known[other] & ~known[part]
+        _fill(frame, known, part, frame[total] - frame[other], rows)
+    rows = known[left] & known[right] & ~known[total]
+    _fill(frame, known, total, frame[left] + frame[right], rows)
+
+
+def _fill(
+    frame: pd.DataFrame, known: pd.DataFrame, name: str, values: pd.Series, rows: pd.Series
+) -> None:
+    """Set the cells of `rows` in one column, and mark them known."""
+    frame[name] = frame[name].where(~rows, values)
+    known[name] |= rows
 
 
 def gap_column(name: str) -> Column:

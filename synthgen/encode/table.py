@@ -144,15 +144,15 @@ class TableEncoder:
         start = 0
         for frame in _batches(rows):
             stop = start + len(frame)
-            self._encode(frame, tokens[start:stop], offsets[start:stop])
+            reduced, _ = reduce(self.relations, frame, self.schema.modelled)
+            self.encode_reduced(reduced, tokens[start:stop], offsets[start:stop])
             start = stop
         return EncodedTable(tokens, offsets, layout)
 
-    def _encode(
+    def encode_reduced(
         self, frame: pd.DataFrame, tokens: npt.NDArray[Any], offsets: npt.NDArray[np.float32]
     ) -> None:
-        """Fill the tokens and offsets of one frame's rows."""
-        frame, _ = reduce(self.relations, frame, self.schema.modelled)
+        """Fill the (N, T) tokens and (N, O) offsets of a frame that relations have reduced."""
         views: dict[str, dict[str, Any]] = {}
         n_coarse, n_fine, n_offsets = len(self.parts), 0, 0
         for i, part in enumerate(self.parts):
@@ -175,6 +175,15 @@ class TableEncoder:
         With `habits`, a stream for each part, rounding habits are restored; batch after batch gives
         the values of one large batch. None inverts `transform`. Declared bounds hold.
         """
+        frame = self.decode_reduced(table, habits)
+        for relation in reversed(self.relations):
+            relation.restore(frame)
+        return self.canonical(frame)
+
+    def decode_reduced(
+        self, table: EncodedTable, habits: Sequence[np.random.Generator] | None
+    ) -> pd.DataFrame:
+        """Return what `inverse_transform` does, but for the columns that relations derive."""
         layout, decoded = table.layout, dict[str, dict[str, Any]]()
         fines = {int(p): layout.n_coarse + j for j, p in enumerate(layout.parents)}
         offsets = {int(i): o for o, i in enumerate(layout.offset_parents)}
@@ -186,13 +195,13 @@ class TableEncoder:
             )
             rng = None if habits is None else habits[i]
             decoded.setdefault(part.column, {})[part.view] = part.encoder.decode(codes, rng)
-        frame = pd.DataFrame(
+        return pd.DataFrame(
             {name: _from_views(views, self.column(name)) for name, views in decoded.items()}
         )
-        for relation in reversed(self.relations):
-            relation.restore(frame)
-        columns = {c.name: _canonical(frame[c.name], c) for c in self.schema.modelled}
-        return pd.DataFrame(columns)
+
+    def canonical(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Return the modelled columns of a restored frame in schema order, dtypes and bounds."""
+        return pd.DataFrame({c.name: _canonical(frame[c.name], c) for c in self.schema.modelled})
 
     def to_json(self) -> str:
         """Return the fitted state as JSON; every number in it stands for k rows."""

@@ -178,7 +178,7 @@ class Drawer:
                     rows = _resample(free, logits, noise)
                     tokens, state, logits = tokens[rows], state[:, rows], logits[rows]
                     prefixes.take(rows)
-                chosen = _draw(logits, noise)
+                chosen = draw_levels(logits, noise)
                 tokens[:, token] = chosen
                 state = net.show(state, token, chosen)
                 prefixes.append(chosen, free.shape[1])
@@ -242,7 +242,7 @@ def _resample(free: Tensor, logits: Tensor, noise: torch.Generator) -> Tensor:
     return rows[torch.randperm(len(rows), generator=noise, device=mass.device)]
 
 
-def _draw(logits: Tensor, noise: torch.Generator) -> Tensor:
+def draw_levels(logits: Tensor, noise: torch.Generator) -> Tensor:
     """Return one level a row, (B,), from (B, L) logits: inverse distribution functions, stratified.
 
     Each row's level has the right distribution; but the uniform numbers of the block fall one into

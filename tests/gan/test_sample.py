@@ -12,7 +12,7 @@ from synthgen.config import EncodeConfig, TrainConfig
 from synthgen.encode.column import EncodedTable, Layout
 from synthgen.encode.table import TableEncoder
 from synthgen.errors import DataError
-from synthgen.gan.sample import BLOCK, Drawer, Restriction, Tails, _draw, visiting_groups
+from synthgen.gan.sample import BLOCK, Drawer, Restriction, Tails, draw_levels, visiting_groups
 from synthgen.gan.train import Generator, fit
 from synthgen.schema import Column, TableSchema
 
@@ -224,14 +224,14 @@ def test_draws_of_one_distribution_have_its_frequencies_almost_exactly() -> None
     # Stratified: of 512 rows with the same logits, every level gets its share but for one row.
     shares_wanted = np.array([0.5, 0.3, 0.2])
     logits = torch.tensor(shares_wanted).log().float().repeat(BLOCK, 1)
-    drawn = _draw(logits, torch.Generator().manual_seed(1))
+    drawn = draw_levels(logits, torch.Generator().manual_seed(1))
     counts = np.bincount(drawn.numpy(), minlength=3)
     assert np.abs(counts - BLOCK * shares_wanted).max() <= 1
 
 
 def test_a_level_without_mass_is_not_drawn() -> None:
     logits = torch.tensor([-1e9, 0.0, -1e9, 0.0, -1e9]).repeat(BLOCK, 1)
-    assert set(_draw(logits, torch.Generator().manual_seed(1)).tolist()) == {1, 3}
+    assert set(draw_levels(logits, torch.Generator().manual_seed(1)).tolist()) == {1, 3}
 
 
 def test_tails_visit_every_stratum_once_whatever_the_blocks() -> None:

@@ -1,0 +1,274 @@
+"""Tables of which some cells are known: completed, imputed, scored; and what m imputations say.
+
+All three ask the same trained generator, p(unknown | any known). Relations between columns hold:
+what a known value decides is computed, not drawn, and known cells stay as they are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from synthgen.encode.categorical import RARE, CategoricalEncoder
+from synthgen.encode.datetime import from_microseconds, to_microseconds
+from synthgen.encode.relations import Lookup
+from synthgen.encode.table import TableEncoder, views_of
+from synthgen.errors import ConfigError
+from synthgen.gan.given import Completer
+from synthgen.rng import derive, stream
+from synthgen.schema import Column
+
+#: Draws behind the best guess of one cell: their mean, or the most frequent level.
+DRAWS = 20
+#: A frame before a relation reduced it, and which of its cells are known.
+Before = tuple[pd.DataFrame, pd.DataFrame]
+
+
+@dataclass(frozen=True, repr=False)
+class Completion:
+    """An encoder and a completer of the same columns.
+
+    Frames hold every modelled column in its canonical dtype. `known` (bool, same columns and rows)
+    says which cells count; the others may hold anything.
+    """
+
+    encoder: TableEncoder
+    completer: Completer
+
+    def complete(
+        self,
+        frame: pd.DataFrame,
+        known: pd.DataFrame,
+        *,
+        seed: int,
+        present: Sequence[str] = (),
+    ) -> pd.DataFrame:
+        """Return `frame` with its unknown cells drawn; equal seeds give equal cells.
+
+        Columns in `present` are not drawn as missing.
+
+        Raises
+        ------
+        ConfigError
+            If such a column was missing on every training row.
+        """
+        reduced, is_known, before = self._reduce(frame, known)
+        tokens, mask = self._encode(reduced, is_known)
+        allow = self._allowed(before, present, len(frame))
+        drawn = self.completer.complete(tokens, mask, seed=seed, rows_allow=allow)
+        habits = [stream(seed, "complete", i) for i in range(len(self.encoder.parts))]
+        filled = self.encoder.decode_reduced(drawn, habits)
+        columns = filled.columns
+        filled = filled.where(~is_known[columns], reduced[columns])
+        return self._restored(filled, before).where(~known, frame)
+
+    def related(self, frame: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
+        """Return a filled `frame`, its unknown cells moved to where all relations hold."""
+        reduced, _, before = self._reduce(frame, known)
+        return self._restored(reduced, before).where(~known, frame)
+
+    def surprise(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Return how surprising each cell is given the rest of its row, (N, columns).
+
+        In nats: -log p of what the cell holds, less what that is on average where the other cells
+        are as they are (the entropy), so that a column that nobody can guess says nothing. A value
+        beyond all that was learnt from, or a broken relation between columns, adds -log of the
+        share of one row.
+        """
+        known = pd.DataFrame(True, frame.index, frame.columns)
+        reduced, known, before = self._reduce(frame, known)
+        tokens, _ = self._encode(reduced, known)
+        by_token = self.completer.surprise(tokens)
+        out = pd.DataFrame(0.0, frame.index, frame.columns)
+        for token, part in enumerate(self._owners):
+            out[self.encoder.parts[part].column] += by_token[:, token]
+        for name, strange in self._never_seen(reduced, before):
+            out.loc[strange, name] += self._rarest
+        return out
+
+    def _reduce(
+        self, frame: pd.DataFrame, known: pd.DataFrame
+    ) -> tuple[pd.DataFrame, pd.DataFrame, list[Before]]:
+        """Solve and reduce relation after relation; return both frames, and both before each."""
+        columns = list(self.encoder.schema.modelled)
+        frame, known, before = frame.copy(), known.copy(), list[Before]()
+        for relation in self.encoder.relations:
+            relation.solve(frame, known)
+            before.append((frame.copy(deep=False), known.copy()))
+            relation.reduce(frame, columns)
+            known = known[[c.name for c in columns]].copy()
+            if (name := relation.derived) in known:  # replaced by what takes another column to know
+                known[name] &= frame[name].notna() | before[-1][0][name].isna()
+        return frame, known, before
+
+    def _restored(self, reduced: pd.DataFrame, before: Sequence[Before]) -> pd.DataFrame:
+        """Return the canonical frame of filled, reduced rows: `_reduce` backwards."""
+        for relation, (given, was_known) in zip(
+            reversed(self.encoder.relations), reversed(before), strict=True
+        ):
+            name = relation.derived
+            relation.restore(reduced)
+            relation.settle(reduced, given[name], was_known)
+            reduced[name] = reduced[name].where(~was_known[name], given[name])
+        return self.encoder.canonical(reduced)
+
+    def _encode(
+        self, reduced: pd.DataFrame, known: pd.DataFrame
+    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
+        """Return the tokens (N, T) of reduced rows, and which of them are known."""
+        layout = self.encoder.layout
+        tokens = np.empty((len(reduced), len(layout.sizes)), np.int32)
+        offsets = np.empty((len(reduced), len(layout.offset_parents)), np.float32)
+        self.encoder.encode_reduced(reduced, tokens, offsets)
+        of_parts = [known[part.column].to_numpy(bool) for part in self.encoder.parts]
+        return tokens, np.column_stack([of_parts[part] for part in self._owners])
+
+    @property
+    def _owners(self) -> list[int]:
+        """Return the part of each token, (T,)."""
+        layout = self.encoder.layout
+        return [*range(layout.n_coarse), *layout.parents.tolist()]
+
+    @property
+    def _rarest(self) -> float:
+        """Return -log of the share of one row."""
+        return math.log(1 + max(part.encoder.counts.sum() for part in self.encoder.parts))
+
+    def _allowed(
+        self, before: Sequence[Before], present: Sequence[str], n: int
+    ) -> dict[int, npt.NDArray[np.float64]]:
+        """Return each row's own log weights by token: (N, L) of 0 or -inf."""
+        weights: dict[int, npt.NDArray[np.float64]] = {}
+        for i, part in enumerate(self.encoder.parts):
+            prior = part.encoder.prior
+            allowed = np.ones((n, len(prior)), bool)
+            if part.column in present:
+                if not prior[1:].any():
+                    raise ConfigError(
+                        f"column '{part.column}': missing on every row that the generator learnt "
+                        "from, so it cannot be filled; leave it out"
+                    )
+                allowed[:, 0] = False
+            for relation, (frame, known) in zip(self.encoder.relations, before, strict=True):
+                if isinstance(relation, Lookup) and relation.source == part.column:
+                    assert isinstance(part.encoder, CategoricalEncoder)
+                    allowed &= _deciding(relation, part.encoder, frame, known)
+            if not allowed.all():
+                with np.errstate(divide="ignore"):
+                    weights[i] = np.log(allowed.astype(np.float64))
+        return weights
+
+    def _never_seen(
+        self, reduced: pd.DataFrame, before: Sequence[Before]
+    ) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
+        """Yield column and rows (N,) of values that nothing was learnt of, and broken relations."""
+        for part in self.encoder.parts:
+            views = views_of(reduced[part.column], self.encoder.column(part.column))
+            yield part.column, part.encoder.is_strange(views[part.view])
+        for relation, (frame, _) in zip(self.encoder.relations, before, strict=True):
+            yield relation.derived, relation.broken(frame)
+
+
+def _deciding(
+    relation: Lookup, encoder: CategoricalEncoder, frame: pd.DataFrame, known: pd.DataFrame
+) -> npt.NDArray[np.bool_]:
+    """Return which levels (N, L) decide the known value of a row; all of them where none does."""
+    decided = relation.deciding(frame[relation.derived])
+    levels = [None, *encoder.levels, RARE]
+    fits = np.column_stack([decided.get(level, decided[RARE]) for level in levels])
+    fits &= encoder.prior > 0
+    asked = known[relation.derived].to_numpy(bool) & fits.any(axis=1)
+    return np.where(asked[:, None], fits, True)
+
+
+def impute(completion: Completion, frame: pd.DataFrame, *, seed: int, m: int) -> list[pd.DataFrame]:
+    """Return `m` copies of `frame` whose missing cells are drawn (multiple imputation, Rubin 1987).
+
+    Raises
+    ------
+    ConfigError
+        If `m` is below 1, or a column with gaps was missing on every training row.
+    """
+    if m < 1:
+        raise ConfigError("the number of imputations must be at least 1")
+    gaps = frame.index[frame.isna().any(axis=1)]
+    holes = frame.loc[gaps].reset_index(drop=True)
+    present = [name for name in frame.columns if holes[name].isna().any()]
+    drawn = []
+    for copy in range(m):
+        filled = frame.copy()
+        if len(holes):
+            of_copy = derive(seed, "impute", copy) % 2**31
+            completed = completion.complete(holes, holes.notna(), seed=of_copy, present=present)
+            filled.loc[gaps] = completed.set_axis(gaps)
+        drawn.append(filled)
+    return drawn
+
+
+def best_guess(completion: Completion, frame: pd.DataFrame, *, seed: int) -> pd.DataFrame:
+    """Return `frame` with every missing cell at its best guess by `DRAWS` draws.
+
+    That is the mean of numbers and dates (least squared error) and the most frequent level of all
+    else (least error). Then unknown cells are moved to where relations between columns hold.
+    """
+    drawn = impute(completion, frame, seed=seed, m=DRAWS)
+    out = frame.copy()
+    for column in completion.encoder.schema.modelled:
+        gaps = frame.index[frame[column.name].isna()]
+        if len(gaps):
+            draws = [d.loc[gaps, column.name] for d in drawn]
+            out.loc[gaps, column.name] = _central(draws, column).set_axis(gaps)
+    return completion.related(out, frame.notna())
+
+
+def _central(draws: Sequence[pd.Series], column: Column) -> pd.Series:
+    """Return the mean of each row's draws, or its most frequent one, (N,)."""
+    if column.kind == "datetime":
+        return from_microseconds(np.mean([to_microseconds(d) for d in draws], axis=0), column)
+    if column.kind == "numeric":
+        mean = pd.Series(np.mean([d.to_numpy() for d in draws], axis=0))
+        return mean if column.decimals is None else mean.round(column.decimals)
+    return pd.concat(draws, axis=1).mode(axis=1)[0].astype(draws[0].dtype)
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """What m imputed tables say together of one quantity (Rubin 1987, chapter 3).
+
+    Attributes
+    ----------
+    estimate : float
+    variance : float
+        Within the imputations, plus (1 + 1/m) times that between them.
+    degrees_of_freedom : float
+        Of the t distribution of the estimate; infinite where the imputations agree.
+    """
+
+    estimate: float
+    variance: float
+    degrees_of_freedom: float
+
+
+def pool(estimates: Sequence[float], variances: Sequence[float]) -> Pooled:
+    """Pool the estimates of m imputed tables, each with its squared standard error.
+
+    >>> pool([1.0, 3.0], [1.0, 1.0])
+    Pooled(estimate=2.0, variance=4.0, degrees_of_freedom=1.7777777777777777)
+
+    Raises
+    ------
+    ConfigError
+        If there are fewer than two, or not as many variances as estimates.
+    """
+    m = len(estimates)
+    if m < 2 or m != len(variances):
+        raise ConfigError("pooling needs two imputations or more, and a variance for each estimate")
+    within, between = float(np.mean(variances)), float(np.var(estimates, ddof=1))
+    total = within + (1 + 1 / m) * between
+    freedom = math.inf if between == 0 else (m - 1) * (total / ((1 + 1 / m) * between)) ** 2
+    return Pooled(float(np.mean(estimates)), total, freedom)

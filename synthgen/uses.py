@@ -1,0 +1,159 @@
+"""What a bundle answers about rows of one's own: gaps filled, rows scored.
+
+Both outputs hold the real rows that were asked about, so they are as sensitive as those: files have
+mode 0600, and nothing here passes a gate.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+
+from synthgen.errors import ConfigError, boundary
+from synthgen.export import check_target, column_text
+from synthgen.files import reserve, staged
+from synthgen.schema import Column, TableSchema
+from synthgen.table import RealTable, to_arrow
+
+if TYPE_CHECKING:
+    from synthgen.synthesizer import Synthesizer
+
+#: Column that tells the tables of a multiple imputation apart, 1 to m.
+IMPUTATION = "imputation"
+#: Column of a row's score, and of its number in the file, from 1.
+SCORE, ROW = "score", "row"
+
+
+def impute_file(
+    bundle: Path,
+    data: str,
+    target: Path,
+    *,
+    seed: int,
+    multiple: int | None = None,
+    device: str = "auto",
+    overwrite: bool = False,
+) -> int:
+    """Fill the missing cells of `data` by the bundle and write the table; return cells filled.
+
+    With `multiple`, that many tables of independent draws stand below each other, told apart by
+    the column ``imputation``. Other cells, ids and personal data stay as they are.
+
+    Raises
+    ------
+    DataError
+        If `data` lacks columns of the bundle's schema, or cells are not of their kind.
+    ConfigError
+        If a column with gaps was missing on every row that the generator learnt from.
+    """
+    path = check_target(target, overwrite=overwrite)
+    with reserve(path), boundary("impute"):
+        fitted, table = _read(bundle, data, device)
+        if multiple is not None and IMPUTATION in table.schema.names:
+            raise ConfigError(f"column '{IMPUTATION}' is there already; rename it")
+        names = [c.name for c in table.schema.modelled]
+        asked = table.data[names]
+        filled = fitted.impute(asked, seed=seed, multiple=multiple)
+        tables = [table.data.assign(**{n: f[n] for n in names}) for f in filled]
+        columns = table.schema.columns
+        if multiple is not None:
+            columns = (Column(name=IMPUTATION, kind="numeric", decimals=0), *columns)
+            tables = [t.assign(**{IMPUTATION: float(i)}) for i, t in enumerate(tables, start=1)]
+        schema = replace(table.schema, columns=columns)
+        write(path, pd.concat(tables, ignore_index=True)[schema.names], schema)
+        return int(asked.isna().to_numpy().sum())
+
+
+def score_file(
+    bundle: Path, data: str, target: Path, *, device: str = "auto", overwrite: bool = False
+) -> int:
+    """Write how surprising each row of `data` is to the bundle, and by which columns; return rows.
+
+    Columns of the output: ``row`` (from 1, in file order), ``score`` (nats, the sum of the others),
+    then one a modelled column; the most surprising row first.
+
+    Raises
+    ------
+    DataError
+        If `data` lacks columns of the bundle's schema, or cells are not of their kind.
+    """
+    path = check_target(target, overwrite=overwrite)
+    with reserve(path), boundary("score"):
+        fitted, table = _read(bundle, data, device)
+        names = [c.name for c in table.schema.modelled]
+        by_column = fitted.score(table.data[names])
+        scores = pd.DataFrame({ROW: range(1, len(table) + 1), SCORE: by_column.sum(axis=1)})
+        scores = pd.concat([scores.astype(float), by_column.add_prefix("of ")], axis=1)
+        scores = scores.sort_values(SCORE, ascending=False, kind="stable")
+        digits = {ROW: 0}
+        columns = [
+            Column(name=n, kind="numeric", decimals=digits.get(n, 4)) for n in scores.columns
+        ]
+        write(path, scores, TableSchema(name="scores", columns=tuple(columns)))
+        return len(table)
+
+
+def given_rows(data: str, schema: TableSchema) -> pd.DataFrame:
+    """Return the rows of `data`, some modelled columns of `schema`: an empty cell is a question.
+
+    Raises
+    ------
+    DataError
+        If cells are not of their kind.
+    ConfigError
+        If a column is not modelled.
+    """
+    from synthgen.conform import conform
+    from synthgen.sources import open_source
+
+    source = open_source(data, schema)
+    unknown = [n for n in source.names if n not in {c.name for c in schema.modelled}]
+    if unknown:
+        raise ConfigError(
+            f"{data}: column '{unknown[0]}' is not one that the generator learnt "
+            f"({', '.join(c.name for c in schema.modelled)})"
+        )
+    readable = relaxed(schema)
+    asked = tuple(c for c in readable.columns if c.name in source.names)
+    return conform(source.batches(), replace(readable, columns=asked)).data
+
+
+def relaxed(schema: TableSchema) -> TableSchema:
+    """Return `schema` without bounds: every cell may be missing, any number or level is read."""
+    columns = (
+        replace(
+            c,
+            nullable=True,
+            minimum=None,
+            maximum=None,
+            categories=c.categories if c.kind == "boolean" else None,
+        )
+        for c in schema.columns
+    )
+    return replace(schema, columns=tuple(columns))
+
+
+def _read(bundle: Path, data: str, device: str) -> tuple[Synthesizer, RealTable]:
+    from synthgen.conform import conform
+    from synthgen.sources import open_source
+    from synthgen.synthesizer import Synthesizer
+
+    fitted = Synthesizer.load(bundle, device=device)
+    schema = relaxed(fitted.schema)
+    return fitted, conform(open_source(data, schema).batches(), schema)
+
+
+def write(path: Path, frame: pd.DataFrame, schema: TableSchema) -> None:
+    """Write a canonical frame as Parquet or CSV, by the suffix, whole or not at all; mode 0600."""
+    with staged(path, mode=0o600) as temporary:
+        if path.suffix in (".parquet", ".pq"):
+            pq.write_table(to_arrow(frame, schema), temporary, write_page_checksum=True)
+        else:
+            texts = {c.name: column_text(frame[c.name], c) for c in schema.columns}
+            pa_csv.write_csv(pa.table(texts), temporary)
