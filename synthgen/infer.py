@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -401,21 +400,12 @@ def _numeric(levels: _Levels, rows: int) -> Column | None:
             return (
                 None if not typed else _text_or_categories(kept, "whole numbers of 2^53 and more")
             )
-    low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 0.0)
     form = "whole numbers" if decimals == 0 else "numbers"
     reason = (
-        f"All {kept.n_present:,} values are {form}, {len(kept.texts):,} of them distinct; the "
-        "bounds are the extremes rounded outward to 1 % to 10 % of their span."
+        f"All {kept.n_present:,} values are {form}, {len(kept.texts):,} of them distinct. The "
+        "extremes are single rows and not written here: declare minimum and maximum if public."
     )
-    return _column(
-        kept,
-        reason,
-        kind="numeric",
-        decimals=decimals,
-        minimum=_outward(low, high - low, ROUND_FLOOR),
-        maximum=_outward(high, high - low, ROUND_CEILING),
-        missing=missing,
-    )
+    return _column(kept, reason, kind="numeric", decimals=decimals, missing=missing)
 
 
 def _is_number_type(t: pa.DataType) -> bool:
@@ -440,25 +430,6 @@ def _decimals(texts: pa.Array) -> int | None:
     digits = pc.replace_substring_regex(texts, r"^[^.]*\.?|0+$", "")
     most = pc.max(pc.utf8_length(digits)).as_py() or 0
     return most if most <= MAX_DECIMALS else None
-
-
-def _outward(value: float, span: float, rounding: str) -> float | int:
-    """Round `value` away from the data, to one or two digits of the `span` between the extremes.
-
-    The span and not the value counts, so that -122.51 of longitudes 1.2 apart stays near by.
-
-    >>> _outward(17, 73, ROUND_FLOOR), _outward(4918, 4918, ROUND_CEILING)
-    (17, 5000)
-    >>> _outward(-122.512, 1.191, ROUND_FLOOR)
-    -122.6
-    """
-    if not span > 0 or not np.isfinite(span):
-        return int(value) if float(value).is_integer() and abs(value) < MAX_EXACT else value
-    step = Decimal(1).scaleb(Decimal(repr(span)).adjusted() - 1)
-    rounded = float((Decimal(repr(value)) / step).to_integral_value(rounding) * step)
-    if not np.isfinite(rounded):
-        return value
-    return int(rounded) if rounded.is_integer() and abs(rounded) < MAX_EXACT else rounded
 
 
 def _whole_number_id(levels: _Levels, values: np.ndarray) -> Column | None:

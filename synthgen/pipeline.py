@@ -575,6 +575,7 @@ def read_input(config: RunConfig) -> tuple[PackedTable, bool]:
         schema = infer(open_source(config.data))
     else:
         schema = TableSchema.load(config.schema_path)
+    schema = schema.without_drafts()
     if config.target is not None:
         schema = schema.with_target(config.target)
     refuse_unmodelled(schema)
@@ -673,6 +674,13 @@ def _notes(table: PackedTable, config: RunConfig, *, inferred: bool) -> Iterator
         for column in table.schema.modelled:
             if NOTE in column.reason:
                 yield f"column '{column.name}' is {column.kind}: {column.reason.split(NOTE)[1]}"
+    else:
+        assert config.schema_path is not None
+        if drafts := TableSchema.load(config.schema_path).drafts:
+            yield (
+                f"bounds or categories of {len(drafts)} columns ({', '.join(drafts)}) were read "
+                'from the data and bind nothing; review them and drop source = "data"'
+            )
     if config.warm_start is not None:
         yield (
             "training starts from another bundle: the result tells of that bundle's table too, and "

@@ -72,7 +72,8 @@ class Column:
         The column identifies people. It is never modelled; this names what replaces it:
         ``sequence``, ``name``, ``email``, ``phone`` or ``address``.
     source : {"declared", "data"}
-        Whether bounds and categories are public knowledge or were read from the table.
+        Whether bounds and categories are public knowledge or were read from the table: the latter
+        are a draft to review, they bind no run and no bundle holds them; see `without_drafts`.
     reason : str
         Why `schema infer` guessed this; written as a comment, not part of equality.
 
@@ -159,6 +160,12 @@ def _column_problems(c: Column) -> list[str]:
     if c.sensitive and not c.is_modelled:
         problems.append("only a modelled column can be sensitive; ids, text and pii never leave")
     return problems
+
+
+def _without_draft(column: Column) -> Column:
+    if column.source == "declared" or column.kind not in ("numeric", "datetime", "categorical"):
+        return column
+    return dataclasses.replace(column, minimum=None, maximum=None, categories=None)
 
 
 def _is_iso(text: str) -> bool:
@@ -256,6 +263,19 @@ class TableSchema:
             for c in self.columns
         )
         return dataclasses.replace(self, columns=columns)
+
+    @property
+    def drafts(self) -> list[str]:
+        """Names of the columns with bounds or categories that were read from the data."""
+        return [c.name for c in self.columns if c != _without_draft(c)]
+
+    def without_drafts(self) -> TableSchema:
+        """Return a copy without the bounds and categories that were read from the data.
+
+        Bounds are single rows, and a level that enough rows of a table hold may be rare in its
+        training half. How false and true are written stays, and so does where ids start.
+        """
+        return dataclasses.replace(self, columns=tuple(map(_without_draft, self.columns)))
 
     @property
     def fingerprint(self) -> str:

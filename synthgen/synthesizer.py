@@ -29,7 +29,7 @@ from synthgen.dp.noise import Noise
 from synthgen.dp.tree import Tree, TreeDrawer
 from synthgen.encode.adopt import adopt, correspondence
 from synthgen.encode.categorical import RARE, CategoricalEncoder
-from synthgen.encode.numeric import NumericEncoder
+from synthgen.encode.numeric import NumericEncoder, units_within
 from synthgen.encode.relations import Lookup
 from synthgen.encode.table import TableEncoder, sample_rows
 from synthgen.errors import BundleError, ConfigError, DataError, SchemaError
@@ -171,7 +171,7 @@ class Synthesizer:
                 raise ConfigError("a warm start needs a network, and this bundle holds a tree")
             old = warm_start.encoder
             rows = sample_rows(table, config.encode.fit_rows, seed)
-            encoder = adopt(old, rows, table.schema, config.encode)
+            encoder = adopt(old, rows, table.schema, config.encode, seed=seed)
             start = Start(warm_start.generator, old.layout, correspondence(old, encoder))
             facts["warm_start"] = warm_start.ancestors
         share = table
@@ -188,7 +188,7 @@ class Synthesizer:
             world=world,
         )
         facts |= {"rows": len(table), "seed": seed, "device": place.type, "version": __version__}
-        return cls(table.schema, encoder, generator, config, facts)
+        return cls(encoder.schema, encoder, generator, config, facts)
 
     @classmethod
     def fit_privately(
@@ -679,6 +679,8 @@ def _between(encoder: NumericEncoder, low: Any, high: Any, column: Column) -> np
     """
     lower, upper = encoder.cells
     unit = encoder.unit or 0.0
+    if unit:  # from the boundaries between units to the first and the last whole one
+        lower, upper = (ends * unit for ends in units_within(lower, upper, unit))
     low, high = _number(low, column), _number(high, column)
     a = np.maximum(lower, -np.inf if low is None else low)
     b = np.minimum(upper, np.inf if high is None else high)

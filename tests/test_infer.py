@@ -43,25 +43,23 @@ def repeat(*cells: str, n: int = N) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("cells", "decimals", "minimum", "maximum"),
+    ("cells", "decimals"),
     [
-        (["17", "90", "45"], 0, 17, 90),
-        (["0", "4918"], 0, 0, 5000),
-        (["-8019", "102127"], 0, -10_000, 110_000),
-        (["1.25", "3.50"], 2, 1.2, 3.5),
-        (["1.0", "2.0"], 0, 1, 2),
-        (["0.001", "1e3"], None, 0, 1000),
-        (["0.1234567891", "5"], None, 0.1, 5),
-        (["1e308", "-1e308"], None, -1e308, 1e308),
-        (["5", "", "7"], 0, 5, 7),
+        (["17", "90", "45"], 0),
+        (["-8019", "102127"], 0),
+        (["1.25", "3.50"], 2),
+        (["1.0", "2.0"], 0),
+        (["0.001", "1e3"], None),
+        (["0.1234567891", "5"], None),
+        (["1e308", "-1e308"], None),
+        (["5", "", "7"], 0),
     ],
 )
-def test_numbers(
-    tmp_path: Path, cells: list[str], decimals: int | None, minimum: float, maximum: float
-) -> None:
+def test_numbers(tmp_path: Path, cells: list[str], decimals: int | None) -> None:
     column = guess(tmp_path, repeat(*cells))
     assert (column.kind, column.decimals) == ("numeric", decimals)
-    assert (column.minimum, column.maximum) == (minimum, maximum)
+    assert (column.minimum, column.maximum) == (None, None)  # the extremes are somebody's
+    assert "declare minimum and maximum" in column.reason
     assert column.nullable == ("" in cells)
     assert column.source == "data"
 
@@ -156,14 +154,14 @@ def test_no_reason_holds_a_cell(tmp_path: Path) -> None:
         ("x", [str(i) for i in range(1, N + 1)], "id", 1000),  # gapless
         ("row_id", [str(7 * i) for i in range(1, N + 1)], "id", 10_000),
         ("customerNumber", [str(7 * i) for i in range(1, N + 1)], "id", 10_000),
-        ("x", [str(7 * i) for i in range(1, N + 1)], "numeric", 0),
+        ("x", [str(7 * i) for i in range(1, N + 1)], "numeric", None),
         ("x", [str(2**53 + 7 * i) for i in range(N)], "id", 10**16),
         ("x", [f"AB-{i:04}" for i in range(N)], "id", None),
         ("x", [f"{i:05}" for i in range(N)], "id", None),
         ("x", [f"0000{i:028x}"[:32] for i in range(N)], "id", None),
         ("id", ["b", "a", "x1"] + [f"q{i}w" for i in range(N)], "id", None),
-        ("idle_time", [str(i * 1.5) for i in range(N)], "numeric", 0),
-        ("valid", [f"{i}.5" for i in range(N)], "numeric", 0),
+        ("idle_time", [str(i * 1.5) for i in range(N)], "numeric", None),
+        ("valid", [f"{i}.5" for i in range(N)], "numeric", None),
     ],
 )
 def test_ids(tmp_path: Path, name: str, cells: list[str], kind: str, minimum: float | None) -> None:
@@ -241,7 +239,7 @@ def test_nearly_empty_tables(tmp_path: Path) -> None:
     assert (empty.kind, empty.nullable) == ("categorical", True)
     assert "100 % of the rows are missing" in empty.reason
     constant = guess(tmp_path, ["5"] * N)
-    assert (constant.kind, constant.minimum, constant.maximum) == ("numeric", 5, 5)
+    assert constant.kind == "numeric"
 
 
 def test_typed_columns(tmp_path: Path) -> None:

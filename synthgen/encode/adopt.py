@@ -25,7 +25,7 @@ from synthgen.encode.categorical import MIN_RARE_SHARE, CategoricalEncoder
 from synthgen.encode.column import ColumnEncoder, Floats
 from synthgen.encode.numeric import NumericEncoder
 from synthgen.encode.relations import Gap, Lookup, Relation, reduce
-from synthgen.encode.table import Part, TableEncoder, fit_column, views_of
+from synthgen.encode.table import Part, TableEncoder, fit_parts, views_of
 from synthgen.errors import SchemaError
 from synthgen.schema import Column, TableSchema
 
@@ -81,7 +81,12 @@ def check_compatible(old: TableSchema, new: TableSchema) -> None:
 
 
 def adopt(
-    old: TableEncoder, frame: pd.DataFrame, schema: TableSchema, config: EncodeConfig
+    old: TableEncoder,
+    frame: pd.DataFrame,
+    schema: TableSchema,
+    config: EncodeConfig,
+    *,
+    seed: int = 0,
 ) -> TableEncoder:
     """Return an encoder of the canonical `frame` that keeps relations and cells of `old` that fit.
 
@@ -95,6 +100,8 @@ def adopt(
         Theirs.
     config : EncodeConfig
         For what is fitted anew.
+    seed : int
+        Chooses the row of each entity, where there is an entity key.
 
     Raises
     ------
@@ -102,18 +109,18 @@ def adopt(
         If both do not model the same columns; see `check_compatible`.
     """
     check_compatible(old.schema, schema)
+    schema = schema.without_drafts()
     relations = _still_true(old.relations, frame, schema)
     reduced, columns = reduce(relations, frame, schema.modelled)
+    views = {c.name: views_of(reduced[c.name], c) for c in columns}
     known = {(p.column, p.view): p.encoder for p in old.parts}
     parts: list[Part] = []
-    for column in columns:
-        values = views_of(reduced[column.name], column)
-        for part in fit_column(reduced[column.name], column, config):
-            earlier = known.get((part.column, part.view))
-            if earlier is not None:
-                encoder = _adopted(earlier, part.encoder, values[part.view], config)
-                part = replace(part, encoder=encoder)
-            parts.append(part)
+    for part in fit_parts(relations, frame, schema, config, seed):
+        earlier = known.get((part.column, part.view))
+        if earlier is not None:
+            values = views[part.column][part.view]
+            part = replace(part, encoder=_adopted(earlier, part.encoder, values, config))
+        parts.append(part)
     return TableEncoder(schema, tuple(parts), relations)
 
 
@@ -162,20 +169,15 @@ def _adopted(
         levels = tuple(sorted({*old.levels, *fresh.levels}))
         before = np.zeros(len(levels) + 2)
         before[[0, *(levels.index(t) + 1 for t in old.levels), -1]] = old.counts
-        texts = pd.Series(values)
-        counts = np.bincount(
-            CategoricalEncoder(levels, before).encode(texts).coarse, minlength=len(before)
-        )
-        return CategoricalEncoder(levels, pooled(counts, before, k))
+        both = CategoricalEncoder(levels, before, fresh.closed).recount(pd.Series(values), k)
+        return replace(both, counts=pooled(both.counts, before, k))
     if not isinstance(old, NumericEncoder) or not isinstance(fresh, NumericEncoder):
         return fresh
     numbers = np.asarray(values, np.float64)
     known = numbers[~np.isnan(numbers)]
     if len(old.lower) == 0 or _moved(old, known) > max(k - 1, MIN_RARE_SHARE * len(known)):
         return fresh
-    cells = np.bincount(old.cell_of(known), minlength=len(old.lower))
-    counts = np.array([len(numbers) - len(known), *cells], np.float64)
-    return replace(old, counts=pooled(counts, old.counts, k))
+    return replace(old, counts=pooled(old.recount(numbers, k).counts, old.counts, k))
 
 
 def _moved(old: NumericEncoder, known: Floats) -> int:
@@ -188,14 +190,19 @@ def _moved(old: NumericEncoder, known: Floats) -> int:
 def pooled(counts: npt.NDArray[Any], before: Floats, k: int) -> Floats:
     """Return `counts` (L,) with levels below `k` rows sharing their sum as they did `before`.
 
+    A sum below `k` counts as `k`: that there are such rows is told, not how many.
+
+    >>> pooled(np.array([90.0, 12.0, 8.0, 4.0]), np.array([50.0, 9.0, 10.0, 30.0]), 10).tolist()
+    [90.0, 12.0, 3.0, 9.0]
     >>> pooled(np.array([90.0, 2.0, 0.0]), np.array([50.0, 10.0, 30.0]), 10).tolist()
-    [90.0, 0.5, 1.5]
+    [90.0, 2.5, 7.5]
     """
     few = counts < k
     # One row where the earlier table had none, so that a level which occurs stays possible.
     weights = np.where(few, np.maximum(before, counts > 0), 0.0)
     total = weights.sum()
-    shared = weights * (counts[few].sum() / total) if total else weights
+    rows = counts[few].sum()
+    shared = weights * (max(rows, k) / total) if rows and total else np.zeros(len(counts))
     return np.where(few, shared, counts).astype(np.float64)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,27 +25,31 @@ class CategoricalEncoder:
     Attributes
     ----------
     levels : tuple of str
-        The kept texts, sorted; each held by at least `min_rows` rows, or declared in the schema.
+        The kept texts, sorted; each held by at least `min_rows` rows.
     counts : (L,) float64
-        Rows of each token, in the order missing, levels, rare; 0 for a token that does not occur.
+        Rows of each token, in the order missing, levels, rare; 0 or at least `min_rows`.
+    closed : bool
+        Whether the schema lists all texts that may be written, so that the rare bucket is not.
     """
 
     levels: tuple[str, ...]
     counts: Floats
+    closed: bool = False
 
     @classmethod
     def fit(
         cls,
         values: pd.Series,
         *,
-        declared: tuple[str, ...] | None = None,
+        closed: bool = False,
         min_rows: int = 10,
         max_levels: int = 1_000,
     ) -> CategoricalEncoder:
         """Choose the levels of `values` (str or boolean dtype).
 
-        A level needs `min_rows` rows, unless it is `declared`: then its existence is public. Of
-        more than `max_levels`, the most frequent stay.
+        A level needs `min_rows` rows, also where a schema declares it: that it may occur is public,
+        that it does is not. Of more than `max_levels`, the most frequent stay. Fewer than
+        `min_rows` rows that are missing, or rare, are taken for the most frequent level.
 
         Raises
         ------
@@ -56,13 +60,20 @@ class CategoricalEncoder:
             raise RejectColumn(f"column '{values.name}' is neither text nor boolean")
         texts = values.astype("str") if values.dtype == "boolean" else values
         counts: dict[str, int] = texts.value_counts().to_dict()  # type: ignore[assignment]
-        public = set(declared or ())
-        kept = [t for t, c in counts.items() if c >= min_rows or t in public][:max_levels]
+        kept = [t for t, c in counts.items() if c >= min_rows][:max_levels]
         levels = tuple(sorted(kept))
-        n_missing = int(texts.isna().sum())
-        n_levels = [int(counts[level]) for level in levels]
-        n_rare = len(texts) - n_missing - sum(n_levels)
-        return cls(levels, np.array([n_missing, *n_levels, n_rare], np.float64))
+        unknown = cls(levels, np.ones(len(levels) + 2), closed)
+        return unknown.recount(values, min_rows)
+
+    def recount(self, values: pd.Series, min_rows: int) -> CategoricalEncoder:
+        """Return the same levels with (N,) `values` counted in them."""
+        every = replace(self, counts=np.ones(len(self.counts)))  # nothing is taken for another
+        counts = np.bincount(every.encode(values).coarse, minlength=len(self.counts)).astype(float)
+        for token in (0, -1):
+            if counts[token] < min_rows:
+                few, counts[token] = counts[token], 0
+                counts[counts.argmax() if counts.any() else token] += few
+        return replace(self, counts=counts)
 
     @property
     def prior(self) -> Floats:
@@ -92,15 +103,26 @@ class CategoricalEncoder:
 
     @property
     def is_rare_drawn(self) -> bool:
-        """Whether the rare bucket is written: it holds a real share, or there is nothing else."""
-        return bool(self.prior[-1] >= MIN_RARE_SHARE or self.counts[:-1].sum() == 0)
+        """Whether the rare bucket is written: it holds a real share, or there is nothing else.
+
+        Else its rows are drawn anew from the levels, by what else is known of each row.
+        """
+        share = not self.closed and self.prior[-1] >= MIN_RARE_SHARE
+        return bool(share or self.counts[:-1].sum() == 0)
 
     def encode(self, values: pd.Series) -> Codes:
-        """Return the tokens of (N,) texts; a text that is not a level goes to the rare bucket."""
+        """Return the tokens of (N,) texts; a text that is not a level goes to the rare bucket.
+
+        Missing and rare are the most frequent token where no row was counted for them.
+        """
         texts = values.astype("str") if values.dtype == "boolean" else values
         codes = pd.Index(self.levels, dtype="str").get_indexer(pd.Index(texts))
         tokens = np.where(codes < 0, len(self.levels), codes) + 1
-        return Codes(np.where(texts.isna(), 0, tokens).astype(np.int32))
+        tokens = np.where(texts.isna(), 0, tokens)
+        if self.counts.any():
+            empty = [t for t in (0, len(self.counts) - 1) if self.counts[t] == 0]
+            tokens = np.where(np.isin(tokens, empty), self.counts.argmax(), tokens)
+        return Codes(tokens.astype(np.int32))
 
     def is_strange(self, values: pd.Series) -> npt.NDArray[np.bool_]:
         """Return which of (N,) texts are no level, where no training row was rare."""
@@ -115,9 +137,15 @@ class CategoricalEncoder:
 
     def to_json(self) -> dict[str, Any]:
         """Return levels and counts."""
-        return {"type": "categorical", "levels": list(self.levels), "counts": self.counts.tolist()}
+        return {
+            "type": "categorical",
+            "levels": list(self.levels),
+            "counts": self.counts.tolist(),
+            "closed": self.closed,
+        }
 
     @classmethod
     def from_json(cls, state: State) -> CategoricalEncoder:
         """Rebuild what `to_json` wrote."""
-        return cls(tuple(state["levels"]), np.array(state["counts"], np.float64))
+        counts = np.array(state["counts"], np.float64)
+        return cls(tuple(state["levels"]), counts, bool(state["closed"]))

@@ -70,6 +70,10 @@ class ColumnEncoder(Protocol):
         """
         ...
 
+    def recount(self, values: Any, min_rows: int) -> ColumnEncoder:
+        """Return the same levels and cells with the rows of N other values in them."""
+        ...
+
     def encode(self, values: Any) -> Codes:
         """Return the codes of N canonical values."""
         ...

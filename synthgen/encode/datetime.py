@@ -58,9 +58,9 @@ def as_datetimes(micros: Floats, timezone: str | None) -> pd.Series:
     return series.dt.tz_localize(timezone, ambiguous=first, nonexistent="shift_forward")
 
 
-def has_clock(values: Floats) -> bool:
-    """Whether any of the (N,) microseconds is not a midnight."""
-    return bool((values[~np.isnan(values)] % _DAY != 0).any())
+def has_clock(values: Floats, min_rows: int) -> bool:
+    """Whether at least `min_rows` of the (N,) microseconds are not a midnight."""
+    return bool((values[~np.isnan(values)] % _DAY != 0).sum() >= min_rows)
 
 
 def to_days(micros: Floats) -> Floats:

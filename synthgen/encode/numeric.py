@@ -10,10 +10,14 @@ construction.
 Point masses and rounding habits give a table away, so each bin keeps how often its values are
 multiples of 5, 10, 50, ... units, and decoding restores that.
 
-No number kept here belongs to fewer than k rows: an exact value has k rows, a boundary between two
-intervals is the mean of the k values around it. An outermost cell keeps no extreme either, only
-the first two moments of how far its rows lie beyond the inner boundary: they say how far the tail
-goes and how it thins out.
+No number kept here belongs to fewer than k rows: an exact value has k rows and so has every cell, a
+boundary between two intervals is the mean of the k values around it. An outermost cell keeps no
+extreme either, only the first two moments of how far its rows lie beyond the inner boundary: they
+say how far the tail goes and how it thins out. In them no row counts for more than `REACH` times
+the nearer half, so that the largest value, however large, moves nothing once it is that far out.
+
+Boundaries lie half-way between the numbers that a column can hold (40.5 for whole numbers), so none
+can be anybody's value, not even by chance.
 """
 
 from __future__ import annotations
@@ -34,10 +38,9 @@ MAX_SINGLE = 128
 HEAVY_SHARE = 0.01
 #: Most cells inside one bin.
 MAX_FINE = 32
-#: Fewer than k rows beyond the last exact value are spread as far as the schema's bound, if it is
-#: not more than so many steps between exact values away; else over a few steps.
-NEAR_BOUND_STEPS = 12
-OVERFLOW_STEPS = 4
+#: In a mean of distances no row counts for more than so many times the mean of the nearer half.
+#: The largest of 20 exponential distances is 12 times that mean on average, of uniform ones 4.
+REACH = 16.0
 #: A tail ends at the schema's bound, if that is not further out than so many times its moments say.
 BOUND_REACH = 1.5
 Bounds = tuple[float | None, float | None]
@@ -99,13 +102,14 @@ class NumericEncoder:
         decimals : int or None
             Digits after the point; None: no rounding.
         min_rows : int
-            k: rows behind every number that is kept.
+            k: rows behind every number that is kept. Where fewer are known, none is; what fewer
+            hold (a value, the state of being missing) joins the nearest or the heaviest cell.
         bins : int
             Bins of equal mass, when there are too many cells for one token.
         steps : sequence of int
             Rounding steps to look for, in units.
         bounds : tuple of two float or None
-            The schema's minimum and maximum.
+            The schema's minimum and maximum, where they are public.
 
         Raises
         ------
@@ -115,35 +119,60 @@ class NumericEncoder:
         if np.isinf(values).any():
             raise RejectColumn("infinite values cannot be encoded")
         known = np.sort(values[~np.isnan(values)])
-        unit = None if decimals is None else _unit(known, decimals)
-        lower, upper, counts = _cut(
-            known, k=min_rows, budget=bins * MAX_FINE, unit=unit, bounds=bounds
-        )
-        lower, upper, tails = _shape_tails(known, lower, upper, counts, bounds, min_rows, unit)
-        level, fine = _assign(lower, upper, counts, bins=bins)
-        habits = np.ones((int(level.max(initial=0)) + 1, 1))
+        unit = None if decimals is None else _unit(known, decimals, min_rows)
+        grain = _grain(known, decimals, min_rows)
+        lower, upper = _cut(known, k=min_rows, budget=bins * MAX_FINE, grain=grain)
+        if len(known) == len(values) > 0 and len(lower) == 0:
+            # A number must be written and none may be kept: a place that no row has a part in.
+            lower = upper = np.array([_neutral(bounds)])
+        lower, upper, tails = _end(known, lower, upper, bounds, min_rows, grain)
+        place = np.zeros(len(lower), np.int64)
         encoder = cls(
             lower,
             upper,
-            level,
-            fine,
-            np.array([len(values) - len(known), *counts], np.float64),
+            place,
+            place,
+            np.zeros(len(lower) + 1),
             unit,
-            habits,
+            np.ones((1, 1)),
             (1,),
             tails,
-        )
-        return encoder if unit is None else encoder._with_habits(known, tuple(steps))
+        ).recount(values, min_rows)
+        level, fine = _assign(lower, upper, encoder.counts[1:], bins=bins)
+        habits = np.ones((int(level.max(initial=0)) + 1, 1))
+        encoder = replace(encoder, level=level, fine=fine, habits=habits)
+        if unit is None or len(lower) == 0:
+            return encoder
+        return encoder._with_habits(known, tuple(steps), min_rows)
 
-    def _with_habits(self, known: Floats, steps: tuple[int, ...]) -> NumericEncoder:
+    def recount(self, values: Floats, min_rows: int) -> NumericEncoder:
+        """Return the same cells with the (N,) `values` counted in them.
+
+        Fewer than `min_rows` missing values are counted to the heaviest cell, where there is one.
+        """
+        known = values[~np.isnan(values)]
+        counts = np.bincount(self.cell_of(known), minlength=len(self.lower)).astype(np.float64)
+        n_missing = float(len(values) - len(known))
+        if len(self.lower) == 0:
+            return replace(self, counts=np.array([float(len(values))]))
+        if n_missing < min_rows:
+            counts[counts.argmax()] += n_missing
+            n_missing = 0.0
+        return replace(self, counts=np.array([n_missing, *counts]))
+
+    def _with_habits(self, known: Floats, steps: tuple[int, ...], k: int) -> NumericEncoder:
         cell = self.cell_of(known)
         inside = self.upper[cell] > self.lower[cell]
         step = _largest_step(known[inside] / (self.unit or 1.0), steps)
-        habits = np.zeros((len(self.habits), len(steps)))
-        np.add.at(habits, (self.level[cell[inside]], step), 1)
-        total = habits.sum(axis=0)
+        counts = np.zeros((len(self.habits), len(steps)))
+        np.add.at(counts, (self.level[cell[inside]], step), 1)
+        total = counts.sum(axis=0)
+        total[total < k] = 0
         pooled = total / total.sum() if total.sum() else np.eye(1, len(steps))[0]
-        habits = (habits + 10 * pooled) / (habits.sum(axis=1, keepdims=True) + 10)
+        # A habit of fewer than k rows of a level is told by nothing but all levels together.
+        kept = np.where(counts < k, 0, counts)
+        spread = 10 + (counts - kept).sum(axis=1, keepdims=True)
+        habits = (kept + spread * pooled) / (counts.sum(axis=1, keepdims=True) + 10)
         # Rounded here and not when written, so that a loaded encoder decodes the same.
         return replace(self, habits=habits.round(4), steps=steps)
 
@@ -232,6 +261,10 @@ class NumericEncoder:
     def encode(self, values: Floats) -> Codes:
         """Return the codes of (N,) numbers, NaN for missing."""
         missing = np.isnan(values)
+        if self.counts[0] == 0 < self.counts.sum():
+            heaviest = int(self.counts[1:].argmax())
+            middle = self.lower[heaviest] / 2 + self.upper[heaviest] / 2
+            values, missing = np.where(missing, middle, values), np.zeros(len(values), bool)
         if len(self.lower) == 0:
             zeros = np.zeros(len(values), np.int32)
             return Codes(zeros, None, np.full(len(values), 0.5, np.float32))
@@ -280,7 +313,9 @@ class NumericEncoder:
                 values[inside] = self._round(
                     values[inside], lower[inside], upper[inside], codes.coarse[inside], rng
                 )
-            values = np.round(values / self.unit) * self.unit
+            # A boundary is no value: what falls on it is the nearest whole unit inside.
+            values = np.round(values / self.unit).clip(*units_within(lower, upper, self.unit))
+            values = values * self.unit
             values = np.round(values, _places(self.unit))
         return np.where(codes.coarse == 0, np.nan, values)
 
@@ -344,14 +379,76 @@ class NumericEncoder:
         )
 
 
-def _unit(known: Floats, decimals: int) -> float:
-    """Return the coarsest unit that all values are multiples of: .25 for 1.50, 2.00 and 2.25."""
+def _unit(known: Floats, decimals: int, k: int) -> float:
+    """Return the coarsest unit of all values, .25 for 1.50, 2.00 and 2.25, few of them aside.
+
+    Few are fewer than k, and at most one of a hundred.
+    """
     last = 10.0**-decimals
-    digits = np.unique(np.round(known / last))
+    digits, rows = np.unique(np.round(known / last), return_counts=True)
     if len(digits) < 2 or np.abs(digits).max() >= 2**53:
         return last
-    multiple = max(m for m in UNIT_MULTIPLES if (digits % m == 0).all())
+    few = min(k - 1, len(known) // 100)
+    multiple = max(m for m in UNIT_MULTIPLES if rows[digits % m != 0].sum() <= few)
     return float(f"{multiple * last:.12g}")
+
+
+def units_within(lower: Floats, upper: Floats, unit: float) -> tuple[Floats, Floats]:
+    """Return the first and last whole multiples of `unit` in each cell, in units.
+
+    A cell without one, such as an exact value of fewer digits, has its ends rounded.
+    """
+    first, last = (np.asarray(ends / unit) for ends in (lower, upper))
+    slack = 1e-9 + 1e-14 * np.maximum(np.abs(first), np.abs(last))
+    inside = np.ceil(first - slack), np.floor(last + slack)
+    some = inside[0] <= inside[1]
+    return np.where(some, inside[0], np.round(first)), np.where(some, inside[1], np.round(last))
+
+
+def _grain(known: Floats, decimals: int | None, k: int) -> float:
+    """Return the step between numbers that the column can hold; boundaries lie half-way.
+
+    Without decimals, six digits of the values or of the spread of their middle half, whichever is
+    smaller (seconds since 1970 differ in their last digits only); finer where all values but fewer
+    than k have so few digits that half-way would be another value.
+    """
+    if decimals is not None:
+        return 10.0**-decimals
+    n = len(known)
+    if n == 0:
+        return 1.0
+    spread = known[3 * n // 4] / 2 - known[n // 4] / 2
+    size = min(float(np.median(np.abs(known))), spread) or spread
+    step = 10.0 ** (np.floor(np.log10(size)) - 5) if size > 0 else 1.0
+    digits = (d for d in range(9) if (np.round(known, d) != known).sum() < k)
+    return float(min(step or 1.0, 10.0 ** -next(digits, 0) if size < 2**52 else step or 1.0))
+
+
+def _half_way(value: float, grain: float) -> float:
+    """Return the number nearest to `value` that lies half-way between two multiples of `grain`.
+
+    >>> _half_way(41.0, 1.0), _half_way(40.9, 1.0), _half_way(0.26, 0.1)
+    (41.5, 40.5, 0.25)
+    """
+    return _between(float(np.floor(value / grain)), value, grain)
+
+
+def _beside(value: float, grain: float, side: int) -> float:
+    """Return the boundary next to an exact value, above it (`side` 1) or below (-1).
+
+    >>> _beside(0.3, 0.1, 1), _beside(0.3, 0.1, -1)
+    (0.35, 0.25)
+    """
+    return _between(float(np.round(value / grain)) + (side - 1) / 2, value, grain)
+
+
+def _between(whole: float, value: float, grain: float) -> float:
+    """Return the middle of multiples `whole` and the next, or `value` where floats have none."""
+    if not abs(whole) < 2**52:
+        return float(value)
+    places = _places(grain)
+    middle = (whole + 0.5) * grain
+    return float(middle if places > 14 else round(middle, places + 1))
 
 
 def _largest_step(multiples: Floats, steps: tuple[int, ...]) -> npt.NDArray[np.int64]:
@@ -363,214 +460,148 @@ def _largest_step(multiples: Floats, steps: tuple[int, ...]) -> npt.NDArray[np.i
     return out
 
 
-def _cut(
-    known: Floats, *, k: int, budget: int, unit: float | None, bounds: Bounds
-) -> tuple[Floats, Floats, Floats]:
+def _cut(known: Floats, *, k: int, budget: int, grain: float) -> tuple[Floats, Floats]:
     """Cut sorted values into at most about `budget` cells of at least `k` rows.
 
-    Returns lower, upper and rows of each cell. Values that can join no cell of k rows are left out;
-    encoding sends them to the nearest cell.
+    Returns lower and upper of each cell; NaN where an outermost interval ends, which is not told by
+    its extreme. Values that can join no cell of k rows are left out; encoding sends them to the
+    nearest cell.
     """
     n = len(known)
     if n < k:
-        # Too few rows to keep any number: one cell, their order of magnitude.
-        if n == 0:
-            return np.zeros(0), np.zeros(0), np.zeros(0)
-        place = np.array([_magnitude(known, unit, bounds)])
-        return place, place, np.array([float(n)])
+        return np.zeros(0), np.zeros(0)
     values, first, counts = np.unique(known, return_index=True, return_counts=True)
     target = max(2 * k, n // budget)
     exact = counts >= max(k, target // 2)
-    lower, upper, rows = [], [], []
+    lower: list[float] = []
+    upper: list[float] = []
     heavy = np.flatnonzero(exact)
     gaps = zip(np.r_[-1, heavy], np.r_[heavy, len(values)], strict=True)
     for before, after in gaps:
-        if after - before > 1:
-            start = first[before + 1]
-            stop = n if after == len(values) else first[after]
-            floor = None if before < 0 else values[before]
-            ceiling = None if after == len(values) else values[after]
-            if stop - start < k:
-                side = (ceiling is None) - (floor is None)
-                bound = bounds[0] if side < 0 else bounds[1]
-                few = int(stop - start)
-                cells = _overflow(values[heavy], few, bound, unit or 0.0, side=side) if side else []
-            else:
-                cells = _intervals(known, start, stop, floor, ceiling, k, target, unit)
-            for lo, hi, m in cells:
-                lower.append(lo)
-                upper.append(hi)
-                rows.append(m)
+        start = 0 if before < 0 else first[before] + counts[before]
+        stop = n if after == len(values) else first[after]
+        if stop - start >= k:
+            floor = np.nan if before < 0 else _beside(values[before], grain, 1)
+            ceiling = np.nan if after == len(values) else _beside(values[after], grain, -1)
+            edges = _edges(known[start:stop], k, target, grain)
+            lower += [floor, *edges]
+            upper += [*edges, ceiling]
         if after < len(values):
             lower.append(values[after])
             upper.append(values[after])
-            rows.append(counts[after])
-    if not rows:
-        return _cut_whole(known, k, unit)
-    return np.array(lower), np.array(upper), np.array(rows, np.float64)
+    return np.array(lower), np.array(upper)
 
 
-def _cut_whole(known: Floats, k: int, unit: float | None) -> tuple[Floats, Floats, Floats]:
-    """One interval over everything, between means of the k extremes."""
-    lo, hi = _to_unit(known[:k].mean(), unit, known), _to_unit(known[-k:].mean(), unit, known)
-    return np.array([lo]), np.array([hi]), np.array([float(len(known))])
+def _edges(known: Floats, k: int, target: int, grain: float) -> list[float]:
+    """Return the boundaries that cut sorted values into cells of about `target` and `k` rows."""
+    m = len(known)
+    edges: list[float] = []
+    done = 0
+    for mark in np.round(np.linspace(0, m, max(1, m // target) + 1)).astype(int)[1:-1]:
+        around = known[max(0, mark - k // 2) : mark + (k + 1) // 2]
+        edge = _half_way(_mean(around), grain)
+        below = int(np.searchsorted(known, edge, side="right"))
+        if below - done >= k and m - below >= k:
+            edges.append(edge)
+            done = below
+    return edges
 
 
-def _intervals(
-    known: Floats,
-    start: int,
-    stop: int,
-    floor: float | None,
-    ceiling: float | None,
-    k: int,
-    target: int,
-    unit: float | None,
-) -> list[tuple[float, float, int]]:
-    """Cut ``known[start:stop]``, between two exact values, into cells of about `target` rows."""
-    m = stop - start
-    n_cells = max(1, m // target)
-    marks = start + np.round(np.linspace(0, m, n_cells + 1)).astype(int)
-    edges = [_outer_edge(known, slice(start, start + k), floor, unit, side=1)]
-    for mark in marks[1:-1]:
-        around = known[max(start, mark - k // 2) : min(stop, mark + (k + 1) // 2)]
-        edges.append(_to_unit(around.mean(), unit, known))
-    edges.append(_outer_edge(known, slice(stop - k, stop), ceiling, unit, side=-1))
-    # Equal edges (many ties) make one cell of several.
-    out: list[tuple[float, float, int]] = []
-    rows = np.diff(
-        np.searchsorted(known[start:stop], edges[1:-1], side="right"), prepend=0, append=m
-    )
-    carried = 0
-    for lo, hi, count in zip(edges[:-1], edges[1:], rows, strict=True):
-        if hi > lo and count + carried >= 1:
-            out.append((lo, hi, int(count) + carried))
-            carried = 0
-        elif out:
-            out[-1] = (out[-1][0], max(out[-1][1], hi), out[-1][2] + int(count))
-        else:
-            carried += int(count)
-    if not out:
-        out = [(edges[0], max(edges[0], edges[-1]), m)]
-    return out
-
-
-def _outer_edge(
-    known: Floats, extremes: slice, bound: float | None, unit: float | None, *, side: int
-) -> float:
-    """Return an interval's outer edge: beside the exact value there, or the mean of k extremes."""
-    if bound is None:
-        return _to_unit(known[extremes].mean(), unit, known)
-    return bound if unit is None else _to_unit(bound + side * unit, unit, known)
-
-
-def _overflow(
-    exact: Floats, rows: int, bound: float | None, unit: float, *, side: int
-) -> list[tuple[float, float, int]]:
-    """Return a cell for fewer than k rows beyond the outermost exact value, or none.
-
-    How far they lie is not kept, only that they are there. Without a bound there is no cell, and
-    the rows join the nearest one.
-    """
-    if bound is None or rows == 0:
-        return []
-    last = exact[-1] if side > 0 else exact[0]
-    spacing = abs(exact[-2] - last if side > 0 else exact[1] - last) if len(exact) > 1 else unit
-    inner = last + side * unit
-    room = (bound - last) * side
-    near = room <= NEAR_BOUND_STEPS * spacing
-    outer = bound if near else last + side * min(OVERFLOW_STEPS * spacing, room)
-    if (outer - inner) * side < 0:
-        return []
-    return [(min(inner, outer), max(inner, outer), rows)]
-
-
-def _shape_tails(
+def _end(
     known: Floats,
     lower: Floats,
     upper: Floats,
-    counts: Floats,
     bounds: Bounds,
     k: int,
-    unit: float | None,
+    grain: float,
 ) -> tuple[Floats, Floats, tuple[float, float]]:
-    """Extend outermost intervals to where they end, and give them the power that keeps their mean.
-
-    `known` is sorted. A cell that is one exact value or holds fewer than `k` rows stays as it is.
-    """
+    """Return where outermost intervals end, and the powers that keep the mean of their rows."""
     lower, upper, powers = lower.copy(), upper.copy(), [1.0, 1.0]
+    if len(lower) == 1 and np.isnan(lower[0]):
+        return (*_around(known, bounds, k, grain), (1.0, 1.0))
     for side, cell in enumerate((0, -1)):
-        if len(lower) < 2 or lower[cell] == upper[cell] or counts[cell] < k:
+        if not len(lower) or not np.isnan((lower, upper)[side][cell]):
             continue
         if side == 0:
-            distance = upper[0] - known[known <= upper[0]]
+            inner, sign = upper[0], -1.0
+            distance = inner - known[known <= inner]
         else:
-            distance = known[known > lower[-1]] - lower[-1]
-        if len(distance) < k or distance.max() <= 0:
-            continue
-        inner = upper[0] if side == 0 else lower[-1]
-        width, powers[side] = _tail(distance)
+            inner, sign = lower[-1], 1.0
+            distance = known[known > inner] - inner
+        mean, width, powers[side] = _tail(distance, k)
         bound = bounds[side]
+        room = width
         if bound is not None:
             # The bound is where extremes may lie; one much further out says little of these rows.
-            width = min(abs(bound - inner), BOUND_REACH * width)
-            powers[side] = max(0.1, round(width / _mean(distance) - 1, 3))
-        if side == 0:
-            lower[0] = min(_to_unit(max(inner - width, -MAX), unit, known), upper[0])
-        else:
-            upper[-1] = max(_to_unit(min(inner + width, MAX), unit, known), lower[-1])
+            room = min(abs(bound - inner), BOUND_REACH * width)
+        elif (known * sign > 0).sum() < k:
+            room = min(width, abs(inner))  # a tail does not cross zero where no k rows do
+        if mean > 0 and room != width:
+            width, powers[side] = room, max(0.1, round(room / mean - 1, 3))
+        # Rounded towards the inner boundary, so that a tail that stops at zero does not cross it.
+        end = -sign * _half_way(-sign * float(np.clip(inner + sign * width, -MAX, MAX)), grain)
+        if bound is not None and abs(end - inner) > abs(bound - inner):
+            end = float(bound)
+        (lower, upper)[side][cell] = min(end, inner) if side == 0 else max(end, inner)
     return lower, upper, (powers[0], powers[1])
 
 
-def _tail(distance: Floats) -> tuple[float, float]:
-    """Return width w and power a: ``w * u ** a``, u uniform, has the moments of `distance`.
+def _around(known: Floats, bounds: Bounds, k: int, grain: float) -> tuple[Floats, Floats]:
+    """Return one interval over everything: as wide as a uniform one with the same mean distance."""
+    n, m = len(known), max(k, len(known) // 2)
+    start = (n - m) // 2
+    middle = _mean(known[start : start + m])
+    reach = 2 * _mean(_capped(np.abs(known - middle), k))
+    low, high = (float(np.clip(middle + s * reach, -MAX, MAX)) for s in (-1, 1))
+    low, high = _half_way(low, grain), _half_way(high, grain)
+    low = low if bounds[0] is None else max(low, float(bounds[0]))
+    high = high if bounds[1] is None else min(high, float(bounds[1]))
+    return np.array([low]), np.array([max(low, high)])
+
+
+def _capped(distance: Floats, k: int) -> Floats:
+    """Return distances of at most `REACH` times the mean of the nearer half, of k at least.
+
+    A mean in which one row dominates tells that row (the dominance rule of statistical disclosure
+    control, Hundepool et al. 2012, chapter 4); beyond the cap it makes no difference how far.
+    """
+    near = np.sort(distance)[: max(k, len(distance) // 2)]
+    return np.minimum(distance, min(REACH * _mean(near), MAX))
+
+
+def _tail(distance: Floats, k: int) -> tuple[float, float, float]:
+    """Return mean, width w and power a: ``w * u ** a``, u uniform, has the moments of `distance`.
 
     From ``E[d] = w / (1 + a)`` and ``E[d^2] = w^2 / (1 + 2 a)``. Uniform distances give a = 1,
     exponential ones a = 2.4 and w = 3.4 means.
     """
+    distance = _capped(distance, k)
     mean = _mean(distance)
+    if mean == 0:
+        return 0.0, 0.0, 1.0
     q = max(0.01, float(((distance / mean) ** 2).mean()) - 1)
     power = round(float(q + np.sqrt(q * q + q)), 3)
-    return min(mean, MAX / (1 + power)) * (1 + power), power
+    width = min(mean, MAX / (1 + power)) * (1 + power)
+    return mean, min(float(f"{width:.3g}"), MAX), power
 
 
-def _mean(distance: Floats) -> float:
-    """Return the mean of distances above 0, of which even the sum may be too large a number."""
-    largest = float(distance.max())
-    return float((distance / largest).mean()) * largest
+def _mean(values: Floats) -> float:
+    """Return the mean of numbers of which even the sum may be too large a number."""
+    largest = float(np.abs(values).max(initial=0.0))
+    return float((values / largest).mean()) * largest if largest else 0.0
 
 
-def _to_unit(value: float, unit: float | None, known: Floats) -> float:
-    """Round to whole units; without a unit to six digits, of the value or of the column's spread.
-
-    The smaller of the two decides: seconds since 1970 differ in their last digits only. `known` is
-    sorted; its spread is that of its middle half.
-    """
-    if unit is None:
-        n = len(known)
-        spread = known[3 * n // 4] / 2 - known[n // 4] / 2
-        size = min(abs(value), spread or abs(value))
-        return round(float(value), 5 - int(np.floor(np.log10(size)))) if size else float(value)
-    return float(np.round(np.round(value / unit) * unit, _places(unit)))
+def _neutral(bounds: Bounds) -> float:
+    """Return a number that tells of no row: inside the declared bounds, 0 without."""
+    low, high = (None if b is None else float(b) for b in bounds)
+    if low is None or high is None:
+        return float(np.clip(0.0, low if low is not None else -MAX, MAX if high is None else high))
+    return low
 
 
 def _places(unit: float) -> int:
     """Return the digits after the point that multiples of `unit` have: 2 for .25, 0 for 50."""
     return next((d for d in range(16) if round(unit, d) == unit), 16)
-
-
-def _magnitude(known: Floats, unit: float | None, bounds: Bounds) -> float:
-    """Return a power of ten near the mean size of a few values, of their sign, inside `bounds`.
-
-    A value that happens to be that power itself is not told: the next one is taken.
-    """
-    size = float(np.median(np.abs(known)))
-    exponent = round(np.log10(size)) if size > 0 else 0
-    sign = -1.0 if np.median(known) < 0 else 1.0
-    powers = (sign * 10.0 ** min(e, 308) for e in range(exponent, exponent + len(known) + 2))
-    places = (p if unit is None else _to_unit(p, unit, known) for p in powers)
-    place = next((p for p in places if p not in known), 0.0)
-    low, high = (float(b) if b is not None else s for b, s in zip(bounds, (-MAX, MAX), strict=True))
-    return min(max(place, low), high)
 
 
 def _assign(

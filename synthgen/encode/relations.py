@@ -330,7 +330,7 @@ def _fill(
 
 def gap_column(name: str) -> Column:
     """Return the schema entry of a gap: a whole number of units."""
-    return Column(name=name, kind="numeric", minimum=0, decimals=0, source="data")
+    return Column(name=name, kind="numeric", minimum=0, decimals=0)
 
 
 def from_json(state: State) -> Relation:
@@ -443,7 +443,11 @@ def _times(x: Floats, factor: float) -> Floats:
 
 
 def _factor(x: Floats, y: Floats, slack: float) -> float | None:
-    """Return f with ``|y - f x| <= slack`` on every row, or None; 1 / whole number if one fits."""
+    """Return f with ``|y - f x| <= slack`` on every row, or None.
+
+    1 / whole number if one fits, else the number with the fewest digits: the ends of what fits are
+    single rows.
+    """
     known = ~np.isnan(x) & (x != 0)
     if known.sum() < MIN_PROOF or (np.abs(y[(x == 0)]) > slack).any():
         return None
@@ -453,10 +457,11 @@ def _factor(x: Floats, y: Floats, slack: float) -> float | None:
     if low > high or low <= 0 <= high:
         return None
     middle = (low + high) / 2
-    for nice in (round(middle), 1 / round(1 / middle) if abs(middle) < 1 else 0):
+    shortest = (float(f"{middle:.{digits}g}") for digits in range(1, 17))
+    for nice in (round(middle), 1 / round(1 / middle) if abs(middle) < 1 else 0, *shortest):
         if nice and low <= nice <= high:
             return float(nice)
-    return float(middle)
+    return None
 
 
 def _sums(frame: pd.DataFrame, columns: list[Column], min_rows: int) -> list[Relation]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -79,8 +79,9 @@ class TableEncoder:
         """Fit every modelled column on at most `config.fit_rows` random rows.
 
         Cells, levels and their counts are those of this uniform sample, so of fewer rows than the
-        table has of each. Relations hold on every row of the table: one that a row outside of the
-        sample breaks is dropped.
+        table has of each. Where the schema has an entity key, cells and levels are found on one row
+        of each entity, so that "k rows" are k entities. Relations hold on every row of the table:
+        one that a row outside of the sample breaks is dropped.
 
         Raises
         ------
@@ -89,17 +90,18 @@ class TableEncoder:
         """
         if not schema.modelled:
             raise DataError("no column can be modelled: all are ids, PII or free text")
+        schema = schema.without_drafts()
         sample = sample_rows(rows, config.fit_rows, seed)
-        relations = find(sample, schema.modelled, min_rows=config.min_rows)
-        while len(rows) > len(sample) and relations:
+        proof = one_row_each(sample, schema, seed)
+        relations = find(proof, schema.modelled, min_rows=config.min_rows)
+        while len(rows) > len(proof) and relations:
             against = _counterexamples(relations, rows, schema)
             if against.empty:
                 break
-            sample = pd.concat([sample, against], ignore_index=True)
-            relations = find(sample, schema.modelled, min_rows=config.min_rows)
-        frame, columns = reduce(relations, sample, schema.modelled)
-        parts = [part for c in columns for part in fit_column(frame[c.name], c, config)]
-        return cls(schema, tuple(parts), relations)
+            proof = pd.concat([proof, against], ignore_index=True)
+            relations = find(proof, schema.modelled, min_rows=config.min_rows)
+        parts = fit_parts(relations, sample, schema, config, seed)
+        return cls(schema, parts, relations)
 
     def column(self, name: str) -> Column:
         """Return a modelled column as the parts see it: a gap is a number, not a datetime."""
@@ -269,18 +271,54 @@ def _part(state: State) -> Part:
     return Part(state["column"], state["view"], encoder)
 
 
+def one_row_each(frame: pd.DataFrame, schema: TableSchema, seed: int) -> pd.DataFrame:
+    """Return one random row of each entity, in order; all rows where there is no entity key.
+
+    Rows without a key are one entity.
+    """
+    if schema.entity is None:
+        return frame
+    keys = pd.factorize(frame[schema.entity.name], use_na_sentinel=False)[0]
+    order = stream(seed, "entities").permutation(len(frame))
+    chosen = order[np.unique(keys[order], return_index=True)[1]]
+    return frame.iloc[np.sort(chosen)].reset_index(drop=True)
+
+
+def fit_parts(
+    relations: Sequence[Relation],
+    sample: pd.DataFrame,
+    schema: TableSchema,
+    config: EncodeConfig,
+    seed: int,
+) -> tuple[Part, ...]:
+    """Return the fitted parts of all columns that `relations` leave.
+
+    What is kept is found on one row of each entity, and then counted on all of them.
+    """
+    frame, columns = reduce(relations, sample, schema.modelled)
+    each = one_row_each(sample, schema, seed)
+    found = reduce(relations, each, schema.modelled)[0] if len(each) < len(sample) else frame
+    parts = [part for c in columns for part in fit_column(found[c.name], c, config)]
+    if found is frame:
+        return tuple(parts)
+    views = {c.name: views_of(frame[c.name], c) for c in columns}
+    return tuple(
+        replace(p, encoder=p.encoder.recount(views[p.column][p.view], config.min_rows))
+        for p in parts
+    )
+
+
 def fit_column(values: pd.Series, column: Column, config: EncodeConfig) -> list[Part]:
     """Return the fitted parts of one column."""
     if column.kind in ("categorical", "boolean"):
-        declared = column.categories if column.source == "declared" else None
-        if column.kind == "boolean":
-            declared = ("False", "True")
+        closed = column.kind == "boolean" or column.categories is not None
         encoder = CategoricalEncoder.fit(
-            values, declared=declared, min_rows=config.min_rows, max_levels=config.max_levels
+            values, closed=closed, min_rows=config.min_rows, max_levels=config.max_levels
         )
         return [Part(column.name, "value", encoder)]
     views = views_of(values, column)
-    if column.kind == "datetime" and not dt.has_clock(dt.to_microseconds(values)):
+    micros = dt.to_microseconds(values) if column.kind == "datetime" else None
+    if micros is not None and not dt.has_clock(micros, config.min_rows):
         views.pop("clock", None)
     bins = config.bins or int(np.clip(len(values) // ROWS_PER_BIN, *BINS))
     parts = []

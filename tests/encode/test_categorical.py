@@ -19,10 +19,10 @@ def texts(values: list[str | None]) -> pd.Series:
 
 
 def test_levels_need_k_rows_and_the_rest_is_rare() -> None:
-    column = texts(["b"] * 10 + ["a"] * 20 + ["x"] * 9 + [None] * 11)
+    column = texts(["b"] * 10 + ["a"] * 20 + ["x"] * 9 + ["y"] * 5 + [None] * 11)
     encoder = CategoricalEncoder.fit(column)
     assert encoder.levels == ("a", "b")
-    assert encoder.prior.tolist() == [11 / 50, 20 / 50, 10 / 50, 9 / 50]
+    assert encoder.counts.tolist() == [11, 20, 10, 14]
     codes = encoder.encode(texts([None, "a", "b", "x", "never seen"]))
     assert codes.coarse.tolist() == [0, 1, 2, 3, 3]
     assert codes.fine is None
@@ -37,10 +37,17 @@ def test_a_rare_text_is_nowhere_in_the_state() -> None:
     assert "Jane" not in json.dumps(encoder.to_json())
 
 
-def test_declared_categories_stay_below_k() -> None:
-    column = texts(["a"] * 50 + ["b"])
-    assert CategoricalEncoder.fit(column, declared=("a", "b", "c")).levels == ("a", "b")
-    assert CategoricalEncoder.fit(column).levels == ("a",)
+def test_fewer_than_k_rare_or_missing_rows_are_the_most_frequent_level() -> None:
+    column = texts(["a"] * 50 + ["b"] * 20 + ["x"] * 9 + [None] * 9)
+    encoder = CategoricalEncoder.fit(column)
+    assert encoder.counts.tolist() == [0, 68, 20, 0]
+    assert encoder.encode(texts([None, "x", "b"])).coarse.tolist() == [1, 1, 2]
+
+
+def test_the_rare_bucket_of_listed_categories_is_never_written() -> None:
+    column = texts(["a"] * 50 + [f"x{i}" for i in range(20)])
+    assert CategoricalEncoder.fit(column).is_rare_drawn
+    assert not CategoricalEncoder.fit(column, closed=True).is_rare_drawn
 
 
 def test_of_too_many_levels_the_most_frequent_stay() -> None:
@@ -52,8 +59,8 @@ def test_of_too_many_levels_the_most_frequent_stay() -> None:
 
 @pytest.mark.parametrize(("n_rare", "drawn"), [(0, False), (9, False), (10, True)])
 def test_a_rare_bucket_is_drawn_from_one_percent_on(n_rare: int, drawn: bool) -> None:
-    column = texts(["a"] * (1_000 - n_rare) + ["x"] * n_rare)
-    assert CategoricalEncoder.fit(column, min_rows=11).is_rare_drawn is drawn
+    column = texts(["a"] * (1_000 - n_rare) + [f"x{i % 2}" for i in range(n_rare)])
+    assert CategoricalEncoder.fit(column, min_rows=6).is_rare_drawn is drawn
 
 
 def test_a_rare_bucket_is_drawn_where_there_is_nothing_else() -> None:
@@ -69,7 +76,7 @@ def test_all_missing() -> None:
 
 def test_booleans_are_texts_inside() -> None:
     column = pd.Series([True] * 3 + [False] * 5 + [None] * 2, dtype="boolean")
-    encoder = CategoricalEncoder.fit(column, declared=("False", "True"))
+    encoder = CategoricalEncoder.fit(column, closed=True, min_rows=2)
     assert encoder.levels == ("False", "True")
     assert encoder.counts.tolist() == [2, 5, 3, 0]
     assert encoder.encode(column).coarse.tolist() == [2] * 3 + [1] * 5 + [0] * 2
@@ -93,7 +100,11 @@ def test_any_texts_round_trip(values: list[str | None]) -> None:
     decoded = encoder.decode(codes, None)
     kept = column.isin(encoder.levels)
     pd.testing.assert_series_equal(decoded[kept], column[kept], check_names=False)
-    assert decoded.isna().tolist() == column.isna().tolist()
+    if encoder.counts[0]:
+        assert decoded.isna().tolist() == column.isna().tolist()
+    assert not set(encoder.counts) & {1}
+    for level in set(column.dropna()) - set(encoder.levels):
+        assert (column == level).sum() < 2
     np.testing.assert_array_equal(
         np.bincount(codes.coarse, minlength=len(encoder.prior)), encoder.counts
     )

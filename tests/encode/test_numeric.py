@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synthgen.encode.column import Codes
-from synthgen.encode.numeric import NumericEncoder
+from synthgen.encode.numeric import REACH, NumericEncoder
 from synthgen.errors import RejectColumn
 
 NAN = np.nan
@@ -36,9 +36,9 @@ def reloaded(encoder: NumericEncoder) -> NumericEncoder:
 
 
 def test_values_with_k_rows_are_levels_of_their_own() -> None:
-    encoder = fit([0] * 10 + [1] * 20 + [NAN] * 5)
+    encoder = fit([0] * 10 + [1] * 20 + [NAN] * 10)
     assert encoder.lower.tolist() == encoder.upper.tolist() == [0, 1]
-    assert encoder.prior.tolist() == [5 / 35, 10 / 35, 20 / 35]
+    assert encoder.prior.tolist() == [10 / 40, 10 / 40, 20 / 40]
     codes = encoder.encode(np.array([1.0, NAN, 0.0]))
     assert codes.coarse.tolist() == [2, 0, 1]
     assert codes.fine is None
@@ -50,13 +50,13 @@ def test_values_with_k_rows_are_levels_of_their_own() -> None:
 def test_values_with_fewer_rows_are_merged_to_an_interval() -> None:
     # Ten zeros are kept. 1..12 have a row each: together an interval, which starts beside the zero.
     encoder = fit([0] * 10 + list(range(1, 13)))
-    assert encoder.lower.tolist() == [0, 1]
+    assert encoder.lower.tolist() == [0, 0.5]
     assert encoder.upper[0] == 0
     assert encoder.counts.tolist() == [0, 10, 12]
     np.testing.assert_array_equal(round_trip(encoder, range(12)), range(12))
-    # Its eleven rows above 1 lie 6 away from 1 on average, and so do those of uniform offsets.
+    # Its twelve rows lie 6 away from 0.5 on average, and so do those of uniform offsets.
     uniform = Codes(np.full(10_001, 2, np.int32), None, np.linspace(0, 1, 10_001, dtype=np.float32))
-    assert encoder.decode(uniform, None).mean() == pytest.approx(1 + 6, abs=0.2)
+    assert encoder.decode(uniform, None).mean() == pytest.approx(0.5 + 6, abs=0.2)
 
 
 def test_values_that_fill_no_cell_go_to_the_nearest() -> None:
@@ -84,27 +84,26 @@ def test_no_rows() -> None:
     assert encoder.decode(encoder.encode(np.zeros(0)), None).tolist() == []
 
 
-@pytest.mark.parametrize(
-    ("values", "kept"),
-    [
-        ([1_234, 1_345, 1_456], 1_000),
-        ([17], 10),
-        ([17, 17], 10),
-        ([-17], -10),
-        ([10], 100),  # never the value itself
-        ([0], 1),
-        ([0, 1], 10),
-    ],
-)
-def test_fewer_than_k_known_rows_leave_an_order_of_magnitude(
-    values: list[float], kept: float
-) -> None:
+@pytest.mark.parametrize("values", [[1_234, 1_345, 1_456], [17] * 9, [0]])
+def test_fewer_than_k_known_rows_leave_nothing(values: list[float]) -> None:
     encoder = fit([*values, *[NAN] * 50])
+    assert encoder.lower.tolist() == []
+    assert encoder.prior.tolist() == [1]
+    assert np.isnan(round_trip(encoder, values)).all()
+
+
+@pytest.mark.parametrize(("bounds", "kept"), [((None, None), 0), ((15, 20), 15), ((3, None), 3)])
+def test_too_few_rows_for_any_number_leave_a_public_one(
+    bounds: tuple[float | None, float | None], kept: float
+) -> None:
+    encoder = fit([17, 18, 19], bounds=bounds)
     assert encoder.lower.tolist() == encoder.upper.tolist() == [kept]
 
 
-def test_an_order_of_magnitude_stays_inside_the_bounds() -> None:
-    assert fit([17, 19], bounds=(15, 20)).lower.tolist() == [15]
+def test_fewer_than_k_missing_values_are_the_heaviest_cell() -> None:
+    encoder = fit([1] * 30 + [2] * 10 + [NAN] * 9)
+    assert encoder.counts.tolist() == [0, 39, 10]
+    assert round_trip(encoder, [NAN, 2]).tolist() == [1, 2]
 
 
 def test_a_narrow_spread_far_from_zero() -> None:
@@ -149,7 +148,7 @@ def test_heavy_tails_come_back_up_to_their_end() -> None:
     kept = far <= encoder.upper[-1]
     assert kept.sum() >= 90
     np.testing.assert_allclose(back[kept], far[kept], rtol=1e-5, atol=0.01)
-    assert (back[~kept] == encoder.upper[-1]).all()
+    assert (back[~kept] == np.floor(encoder.upper[-1] * 100) / 100).all()
 
 
 def test_a_far_left_tail_mirrors_a_right_one() -> None:
@@ -234,6 +233,91 @@ def test_a_hundred_orders_of_magnitude() -> None:
     assert (back[values == 0] == 0).all()
 
 
+def test_no_cell_has_fewer_than_k_rows_whatever_the_ties() -> None:
+    # Values of up to nine rows, around which every mean of ten lies.
+    rng = np.random.default_rng(11)
+    values = np.repeat(rng.integers(0, 10**6, 900), rng.integers(1, 10, 900)).astype(float)
+    encoder = fit(values)
+    assert encoder.counts[1:].min() >= 10
+    assert encoder.counts[1:].sum() == len(values)
+
+
+def test_boundaries_lie_half_way_between_what_the_column_can_hold() -> None:
+    values = np.random.default_rng(12).normal(0, 10, 5_000).round(1)
+    for decimals in (1, None):  # declared or seen
+        encoder = fit(values, decimals=decimals)
+        inside = encoder.lower < encoder.upper
+        ends = np.r_[encoder.lower[inside], encoder.upper[inside]]
+        assert len(ends) > 50
+        assert not np.isin(ends, values).any()
+        assert not np.isin(ends, np.round(ends, 1)).any()
+
+
+def test_a_unit_is_that_of_all_values_but_fewer_than_k() -> None:
+    assert fit([10, 20, 30] * 400 + [7] * 9).unit == 10
+    assert fit([10, 20, 30] * 400 + [7] * 10).unit == 1
+    assert fit([10, 20, 30] * 20 + [7] * 9).unit == 1  # of 69 rows nine are not few
+
+
+def test_habits_of_fewer_than_k_rows_are_those_of_all() -> None:
+    # Of two bins, one has nine multiples of 1,000: as many as nobody may tell.
+    rng = np.random.default_rng(13)
+    odd = 2 * rng.integers(5_000, 50_000, 3_000) + 1
+    nine = 1_000 * rng.choice(np.arange(11, 30), 9, replace=False)
+    with_them = fit(np.r_[odd, nine], bins=2).habits
+    assert (with_them[:, -1] == 0).all()
+
+
+@pytest.mark.parametrize("far", [1e6, 1e9, 1e12])
+def test_how_far_the_largest_value_lies_is_not_told(far: float) -> None:
+    values = np.random.default_rng(14).exponential(100, 2_000).round()
+    one, other = (fit(np.r_[values, v]).to_json() for v in (5e5, far))
+    assert one == other
+
+
+def test_two_far_rows_do_not_tell_of_each_other() -> None:
+    values = np.random.default_rng(14).exponential(100, 2_000).round()
+    one, other = (fit(np.r_[values, v, 1e12]).to_json() for v in (5e5, 1e9))
+    assert one == other
+
+
+def test_a_tail_does_not_cross_zero_where_no_k_rows_do() -> None:
+    values = np.random.default_rng(15).exponential(1, 3_000).round(3) + 0.001
+    few = np.r_[values, -np.arange(1.0, 10)]
+    for data in (values, few):
+        assert fit(data, decimals=3).lower[0] >= 0
+        assert fit(-data, decimals=3).upper[-1] <= 0
+    assert fit(np.r_[values, -np.arange(1.0, 30)], decimals=3).lower[0] < 0
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    values=st.lists(st.integers(0, 300).map(float), min_size=60, max_size=200).map(np.array),
+    k=st.integers(3, 10),
+    change=st.sampled_from([1e4, 1e7, 1e11, -1e4, -1e11]),
+)
+def test_changing_one_row_moves_nothing_beyond_what_the_others_span(
+    values: np.ndarray, k: int, change: float
+) -> None:
+    """The neighbour test: one row takes any value, and no boundary follows it."""
+    neighbour = values.copy()
+    neighbour[0] = change
+    others = np.sort(values[1:])
+    # A cap of `REACH` on distances inside what the others span, by the widest power of the law.
+    span = 2 * REACH * (others[-1] - others[0] + 1) * (1 + 2 * REACH)
+    for data in (values, neighbour):
+        encoder = fit(data, min_rows=k, bins=4)
+        ends = np.r_[encoder.lower, encoder.upper]
+        assert ends.min(initial=0) >= others[0] - span
+        assert ends.max(initial=0) <= others[-1] + span
+        assert (encoder.counts[encoder.counts > 0] >= k).all()
+    far = values.copy()
+    far[0] = 1_000 * change
+    inner = [fit(d, min_rows=k, bins=4) for d in (neighbour, far)]
+    np.testing.assert_array_equal(inner[0].upper[:-1], inner[1].upper[:-1])
+    np.testing.assert_array_equal(inner[0].counts, inner[1].counts)
+
+
 numbers = st.lists(
     st.one_of(
         st.floats(-1e9, 1e9, allow_nan=False),
@@ -260,8 +344,9 @@ def test_any_numbers_encode_into_range_and_decode_finite(
     assert encoder.prior.sum() == pytest.approx(1)
     for rng in (None, np.random.default_rng(seed)):
         back = encoder.decode(codes, rng)
-        np.testing.assert_array_equal(np.isnan(back), np.isnan(values))
-        assert np.isfinite(back[~np.isnan(values)]).all()
+        if len(encoder.lower):  # else fewer than k values are known
+            assert np.isfinite(back[~np.isnan(values)]).all()
+            assert encoder.counts[0] == 0 or np.isnan(back[np.isnan(values)]).all()
     again = reloaded(encoder)
     np.testing.assert_array_equal(again.encode(values).coarse, codes.coarse)
     np.testing.assert_array_equal(again.encode(values).offset, codes.offset)
