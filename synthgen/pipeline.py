@@ -19,7 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -498,6 +498,8 @@ def validate(folder: RunFolder, *, data_docs: bool = False) -> Receipt:
             folder.write(folder.docs_path, docs_of(schema, expected, output))
         attempts = folder.attempt(folder.draw["synthesizer"], table.fingerprint)
         report = judge(evidence, extra=(*folder.input, *output), attempts=attempts)
+        if folder.draw.get("dp"):
+            report = replace(report, facts=report.facts | {"private": BEYOND_EPSILON})
         decision = decide(report, config.gate, fingerprint=table.fingerprint)
         figures, made = Figures.of(report, evidence, folder.training), provenance(folder)
         shown = document(report, decision, figures, made)
@@ -749,6 +751,10 @@ def provenance(folder: RunFolder) -> dict[str, Any]:
         "config": config.model_dump(include={"split", "encode", "train", "sample", "gate"}),
         "versions": draw["versions"] | versions("synthgen", "pandas", "pyarrow"),
     }
+
+
+#: What the report of a run with differential privacy says of itself.
+BEYOND_EPSILON = "measured on real rows: not covered by the guarantee of bundle and table"
 
 
 def privacy_statement(dp: dict[str, Any] | None) -> str:

@@ -230,17 +230,12 @@ def split(table: R, *, holdout: float, seed: int) -> Split[R]:
     DataError
         If a side would be empty.
     """
-    entity = table.schema.entity
-    n = len(table)
-    groups = (
-        np.arange(n)
-        if entity is None
-        else pd.factorize(table.column(entity.name), use_na_sentinel=False)[0]
-    )
+    groups = _entities(table)
     n_groups = int(groups.max(initial=-1)) + 1
     order = stream(seed, "split").permutation(n_groups)
     n_held = round(n_groups * holdout)
     if not 0 < n_held < n_groups:
+        entity = table.schema.entity
         unit = "rows" if entity is None else f"values of the entity key '{entity.name}'"
         raise DataError(f"{n_groups} {unit} are too few to split off a {holdout:.0%} holdout")
     held = np.zeros(n_groups, bool)
@@ -250,7 +245,7 @@ def split(table: R, *, holdout: float, seed: int) -> Split[R]:
 
 
 def split_by_coins(table: R, *, holdout: float) -> Split[R]:
-    """Split `table` by one secret coin a row, for differential privacy.
+    """Split `table` by one secret coin a row (an entity), for differential privacy.
 
     A shuffle under a known seed would move other rows when one is added; a coin concerns its row
     alone. The coins are the operating system's and cannot be thrown again.
@@ -260,10 +255,37 @@ def split_by_coins(table: R, *, holdout: float) -> Split[R]:
     DataError
         If a side would be empty.
     """
-    coins = np.random.default_rng(secrets.randbits(128)).random(len(table)) < holdout
+    groups = _entities(table)
+    n_groups = int(groups.max(initial=-1)) + 1
+    coins = np.random.default_rng(secrets.randbits(128)).random(n_groups) < holdout
     if coins.all() or not coins.any():
-        raise DataError(f"{len(table)} rows are too few to split off a {holdout:.0%} holdout")
-    return Split(table.filter(~coins), table.filter(coins))
+        raise DataError(f"{n_groups} rows are too few to split off a {holdout:.0%} holdout")
+    return Split(table.filter(~coins[groups]), table.filter(coins[groups]))
+
+
+def one_row_each(table: RealTable | PackedTable) -> RealTable | PackedTable:
+    """Return one random row of every entity of `table`, in their order, for differential privacy.
+
+    Each row draws a secret number and the entity's largest stays: which row of one entity is kept
+    does not depend on whether another is there. Without an entity key nothing is left out.
+    """
+    if table.schema.entity is None:
+        return table
+    groups = _entities(table)
+    drawn = np.random.default_rng(secrets.randbits(128)).random(len(table))
+    order = np.lexsort((drawn, groups))
+    is_last = np.append(np.diff(groups[order]) != 0, True)[: len(order)]
+    kept = np.zeros(len(table), bool)
+    kept[order[is_last]] = True
+    return table.filter(kept)
+
+
+def _entities(table: RealTable | PackedTable) -> np.ndarray:
+    """Return the number of each row's entity, (N,): the row's own without an entity key."""
+    entity = table.schema.entity
+    if entity is None:
+        return np.arange(len(table))
+    return pd.factorize(table.column(entity.name), use_na_sentinel=False)[0]
 
 
 def fingerprint(rows: pd.DataFrame | Iterable[pd.DataFrame]) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from synthgen.dp.tails import CLEAR, Ended, Interval, outward
 from synthgen.encode import datetime as dt
 from synthgen.encode.categorical import CategoricalEncoder
 from synthgen.encode.column import ColumnEncoder
@@ -26,8 +27,6 @@ Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
 #: Exact integer counts -> noisy ones.
 Measure = Callable[[Counts], Counts]
-#: Positions a .. b - 1.
-Interval = tuple[int, int]
 
 #: A number with no more values has a cell for each of them, at no cost.
 FEW_VALUES = 16
@@ -35,17 +34,17 @@ FEW_VALUES = 16
 BRANCHES = 16
 #: Positions that a number without a unit is cut into at most.
 FINEST = 2**20
-#: So many standard deviations of noise are no noise.
-CLEAR = 3.0
+#: The first cell beyond the clearly seen rows has this share of their width.
+FIRST_TAIL = 1 / 4
 
 
 def check_public(schema: TableSchema) -> None:
     """Raise ConfigError listing every column whose values are not public by declaration."""
     problems = [f"  - column '{c.name}': {w}" for c in schema.columns for w in _lacks(c)]
-    if schema.entity is not None:
+    if schema.entity is not None and schema.entity.nullable:
         problems.append(
-            f"  - column '{schema.entity.name}': role 'entity' says that one person may hold many "
-            "rows, and what is protected is one row; give one row a person and drop the role"
+            f"  - column '{schema.entity.name}': rows without an entity would be one entity "
+            "together; give each its own and set nullable = false"
         )
     if problems:
         raise ConfigError(
@@ -143,16 +142,19 @@ def _domains(c: Column) -> list[Domain]:
     return [days, Domain(c.name, "clock", c.nullable, None, 0.0, 1.0, ticks)]
 
 
-def part(domain: Domain, cells: Sequence[tuple[int, int]]) -> Part:
+def part(domain: Domain, cells: Sequence[Interval], ended: Ended | None = None) -> Part:
     """Return the encoder of `domain`; `cells` are the intervals [a, b) of a number's positions.
 
-    All counts are zero: they are for the noisy marginals to fill in.
+    All counts are zero: they are for the noisy marginals to fill in. With `ended`, its cells
+    are taken, the outermost only as far as they reach.
     """
     encoder: ColumnEncoder
     if domain.levels is not None:
         encoder = CategoricalEncoder(domain.levels, np.zeros(len(domain.levels) + 2))
     else:
-        a, b = np.array(cells, np.float64).T
+        a, b = np.array(cells if ended is None else ended.cells, np.float64).T
+        if ended is not None:
+            a[0], b[-1] = ended.first, ended.last + 1
         encoder = NumericEncoder(
             lower=domain.low + a * domain.unit,
             upper=domain.low + (b - domain.whole) * domain.unit,
@@ -162,6 +164,7 @@ def part(domain: Domain, cells: Sequence[tuple[int, int]]) -> Part:
             unit=domain.unit if domain.whole else None,
             habits=np.ones((len(a) + 1, 1)),
             steps=(1,),
+            tails=(1.0, 1.0) if ended is None else ended.powers,
         )
     return Part(domain.column, domain.view, encoder)
 
@@ -213,13 +216,30 @@ def cut(
                 active.append((a, b))
             else:
                 leaves.append((a, b, count))
-    return _joined(sorted(leaves), std=std, mass=mass)
+    return _with_tails(sorted(leaves), std=std, mass=mass)
 
 
 def _children(a: int, b: int) -> list[tuple[int, int]]:
     """Return up to `BRANCHES` equal parts of [a, b)."""
     marks = range(a, b, -(-(b - a) // BRANCHES))
     return [(m, min(m + marks.step, b)) for m in marks]
+
+
+def _with_tails(
+    leaves: Sequence[tuple[int, int, int]], *, std: float, mass: float
+) -> list[Interval]:
+    """Join the leaves between the outermost clear ones; beyond, cells widen towards the bounds."""
+    clear = [i for i, (_, _, count) in enumerate(leaves) if count > CLEAR * std]
+    if not clear:
+        return _joined(leaves, std=std, mass=mass)
+    body = leaves[clear[0] : clear[-1] + 1]
+    start, end = body[0][0], body[-1][1]
+    width = max(1, round((end - start) * FIRST_TAIL))
+    return [
+        *outward(start, leaves[0][0], width),
+        *_joined(body, std=std, mass=mass),
+        *outward(end, leaves[-1][1], width),
+    ]
 
 
 def _joined(leaves: Sequence[tuple[int, int, int]], *, std: float, mass: float) -> list[Interval]:

@@ -8,8 +8,9 @@ and noisy counts; everything after that is post-processing.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -17,13 +18,14 @@ import numpy.typing as npt
 
 from synthgen.config import DpConfig
 from synthgen.dp.accountant import Mechanism, calibrate, epsilon
-from synthgen.dp.domain import CLEAR, Domain, cut, domains, part, possible
+from synthgen.dp.domain import Domain, cut, domains, part, possible
 from synthgen.dp.noise import Noise
+from synthgen.dp.tails import CLEAR, Interval, ended
 from synthgen.dp.tree import Tokens, Tree, fit_tree, on_simplex
 from synthgen.encode.column import EncodedTable
 from synthgen.encode.table import Part, TableEncoder, views_of
 from synthgen.schema import TableSchema
-from synthgen.table import PackedTable, RealTable
+from synthgen.table import PackedTable, RealTable, one_row_each
 
 Floats = npt.NDArray[np.float64]
 
@@ -43,8 +45,6 @@ SHARES: dict[str, dict[str, float]] = {
 CELL_SHARE = 1 / 24
 #: Least count of a declared value, in standard deviations of the noise: it exists, says the schema.
 FLOOR = 0.2
-#: Adjacency and unit of every guarantee given here.
-UNIT = "one row, added or removed"
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,8 @@ class Plan:
     domains : tuple of Domain
     mechanisms : mapping of name to Mechanism
     engine : {"tree", "network"}
+    unit : str
+        What neighbours differ in: unit and adjacency of the guarantee.
     epsilon, delta : float
         `epsilon` is what all mechanisms cost together, at most what was asked for.
     """
@@ -63,6 +65,7 @@ class Plan:
     domains: tuple[Domain, ...]
     mechanisms: Mapping[str, Mechanism]
     engine: str
+    unit: str
     epsilon: float
     delta: float
 
@@ -72,7 +75,7 @@ class Plan:
         return {
             "epsilon": math.ceil(self.epsilon * 1e6) / 1e6,
             "delta": self.delta,
-            "unit": UNIT,
+            "unit": self.unit,
             "engine": self.engine,
             "mechanisms": [
                 {"what": m.what, "kind": m.kind, "noise": m.noise, "count": m.count, "rate": m.rate}
@@ -83,6 +86,7 @@ class Plan:
         }
 
 
+@lru_cache(maxsize=8)
 def plan(schema: TableSchema, config: DpConfig) -> Plan:
     """Choose noise so that everything together costs at most ``config.epsilon``.
 
@@ -105,7 +109,16 @@ def plan(schema: TableSchema, config: DpConfig) -> Plan:
     )
     chosen = mechanisms(scale)
     spent = epsilon(list(chosen.values()), config.delta)
-    return Plan(found, chosen, engine, spent, config.delta)
+    return Plan(found, chosen, engine, _unit(schema), spent, config.delta)
+
+
+def _unit(schema: TableSchema) -> str:
+    if schema.entity is None:
+        return "one row, added or removed"
+    return (
+        f"one value of '{schema.entity.name}' with all of its rows, added or removed (one random "
+        "row of each is used)"
+    )
 
 
 def _mechanisms(
@@ -163,28 +176,24 @@ class Released:
 def measure(
     table: RealTable | PackedTable, schema: TableSchema, plan: Plan, noise: Noise
 ) -> Released:
-    """Read the rows of `table` by the mechanisms of `plan` and nothing else."""
+    """Read the rows of `table` by the mechanisms of `plan` and nothing else.
+
+    Of an entity with many rows one is read: adding an entity adds one row, and every sensitivity is
+    that of a row.
+    """
+    table = one_row_each(table)
     std = {name: m.noise for name, m in plan.mechanisms.items()}
     n_rows = max(1, int(noise.counts(np.array([len(table)]), std["rows"])[0]))
-    parts = tuple(
-        _cut(table, schema, d, noise, std.get("cells", 0.0), n_rows) for d in plan.domains
-    )
-    encoded = TableEncoder(schema, parts).transform(table)
-    marginals = [
-        _one_way(
-            encoded.tokens[:, t],
-            possible(d, _n_levels(p)),
-            noise,
-            std["one-way"],
-            n_rows,
-            drop_unclear=d.rounds > 0,
-        )
-        for t, (d, p) in enumerate(zip(plan.domains, parts, strict=True))
+    cells = [_cells(table, schema, d, noise, std.get("cells", 0.0), n_rows) for d in plan.domains]
+    draft = TableEncoder(schema, tuple(map(part, plan.domains, cells)))
+    tokens = draft.transform(table).tokens
+    counted = [
+        _one_way(tokens[:, t], d, cells[t], noise, std["one-way"], n_rows)
+        for t, d in enumerate(plan.domains)
     ]
-    encoder = TableEncoder(
-        schema,
-        tuple(_with_counts(p, m) for p, m in zip(parts, marginals, strict=True)),
-    )
+    encoder = TableEncoder(schema, tuple(p for p, _ in counted))
+    marginals = [m for _, m in counted]
+    encoded = encoder.transform(table)
     if len(marginals) == 1:
         tree = fit_tree(encoded.tokens, marginals, noise, selection_epsilon=0.0, std=0.0)
     else:
@@ -195,57 +204,55 @@ def measure(
             selection_epsilon=1 / std["selection"],
             std=std["two-way"],
         )
-    rows = EncodedTable(encoded.tokens, encoded.offsets, encoder.layout)
-    return Released(encoder, tree, n_rows, rows)
+    return Released(encoder, tree, n_rows, encoded)
 
 
-def _cut(
+def _cells(
     table: RealTable | PackedTable,
     schema: TableSchema,
     domain: Domain,
     noise: Noise,
     std: float,
     n_rows: int,
-) -> Part:
+) -> list[Interval]:
+    """Return the cells of a number before its ends are known; none of a category."""
     if domain.levels is not None:
-        return part(domain, ())
+        return []
     values = views_of(table.column(domain.column), schema.column(domain.column))[domain.view]
     mass = n_rows * CELL_SHARE
-    return part(domain, cut(values, domain, lambda c: noise.counts(c, std), std, mass=mass))
-
-
-def _n_levels(part: Part) -> int:
-    return len(part.encoder.prior)
+    return cut(values, domain, lambda c: noise.counts(c, std), std, mass=mass)
 
 
 def _one_way(
     tokens: Tokens,
-    may_occur: npt.NDArray[np.bool_],
+    domain: Domain,
+    cells: Sequence[Interval],
     noise: Noise,
     std: float,
     n_rows: int,
-    *,
-    drop_unclear: bool,
-) -> Floats:
-    """Return noisy counts (L,) that sum to `n_rows`; 0 where the schema says that there is none.
+) -> tuple[Part, Floats]:
+    """Return the encoder of one part and its noisy counts (L,), which sum to `n_rows`.
 
-    What is declared keeps a little mass. With `drop_unclear` cells that may be nothing
-    but noise are 0 instead: an empty cell of a wide number, drawn now and then, would stretch its
-    range.
+    What is declared keeps a little mass. Cells of a wide number that may be nothing but noise are 0
+    instead: drawn now and then, they would stretch its range.
     """
-    exact = np.bincount(tokens, minlength=len(may_occur))
-    noisy = noise.counts(exact, std)
-    out = np.zeros(len(may_occur))
-    if drop_unclear and (noisy[may_occur] > CLEAR * std).any():
-        may_occur = may_occur & (noisy > CLEAR * std)
+    draft = part(domain, cells)
+    may_occur = possible(domain, len(draft.encoder.prior))
+    noisy = noise.counts(np.bincount(tokens, minlength=len(may_occur)), std).astype(np.float64)
     total = float(n_rows)
-    out[may_occur] = on_simplex(noisy[may_occur].astype(np.float64), total)
-    if not drop_unclear:
+    if not domain.rounds:
+        out = np.zeros(len(may_occur))
+        out[may_occur] = on_simplex(noisy[may_occur], total)
         out[may_occur] += min(FLOOR * std, total / (10 * len(out)))
-        out *= total / max(out.sum(), 1.0)
-    return out
+        return _with_counts(draft, out * (total / max(out.sum(), 1.0)))
+    ends = ended(cells, noisy[1:], std)
+    missing = noisy[0] if may_occur[0] and noisy[0] > CLEAR * std else 0.0
+    kept = np.r_[missing, ends.counts]
+    some = kept > 0 if kept.any() else possible(domain, len(kept))
+    kept[some] = on_simplex(kept[some], total)
+    return _with_counts(part(domain, cells, ends), kept)
 
 
-def _with_counts(part: Part, counts: Floats) -> Part:
+def _with_counts(part: Part, counts: Floats) -> tuple[Part, Floats]:
     encoder = replace(part.encoder, counts=counts)  # type: ignore[type-var]
-    return replace(part, encoder=encoder)
+    return replace(part, encoder=encoder), counts

@@ -132,6 +132,7 @@ class Page:
     training_notes: tuple[str, ...]
     protection: tuple[tuple[str, str], ...]
     provenance: tuple[Group, ...]
+    is_beyond_epsilon: bool
     k: int = K
 
 
@@ -147,6 +148,7 @@ def build(
         passed=decision.passed,
         sizes=_sizes(report, figures),
         summary=tuple(summary(decision)),
+        is_beyond_epsilon=bool(provenance.get("dp")),
         reasons=reasons(decision),
         tiles=tiles(report, decision),
         columns=tuple(

@@ -44,7 +44,7 @@ def test_all_columns_that_are_not_public_are_listed_at_once() -> None:
         Column(name="a", kind="numeric", minimum=0),
         Column(name="b", kind="categorical"),
         Column(name="c", kind="categorical", categories=("x",), source="data"),
-        Column(name="d", kind="id", role="entity"),
+        Column(name="d", kind="id", role="entity", nullable=True),
         Column(name="e", kind="boolean"),
         Column(name="f", kind="id", minimum=4711, source="data"),
         Column(name="g", kind="id", source="data"),

@@ -25,7 +25,7 @@ from synthgen.errors import ConfigError
 from synthgen.run_folder import RunFolder
 from synthgen.schema import Column, TableSchema
 from synthgen.synthesizer import Synthesizer
-from synthgen.table import RealTable, split_by_coins
+from synthgen.table import RealTable, one_row_each, split_by_coins
 
 QUICK = {"epsilon": 8.0, "engine": "tree", "steps": 200}
 
@@ -97,6 +97,9 @@ def test_a_run_is_charged_once_and_says_what_holds(
     pipeline.generate(folder)
     pipeline.validate(folder)
     assert folder.decision.passed  # leniently
+    assert "not covered" in json.loads(folder.report_path.read_text())["facts"]["private"]
+    html = folder.html_path.read_text()
+    assert html.index("<strong>Private.</strong>") < html.index('id="decision-h"')
     pipeline.export(folder)
     manifest = RunFolder.open(folder.root).manifest
     assert "differential privacy of one row" in manifest.privacy
@@ -242,6 +245,51 @@ def test_a_coin_concerns_its_row_alone(demo_table: RealTable) -> None:
     sizes = [len(split_by_coins(demo_table, holdout=0.2).holdout) for _ in range(40)]
     assert np.mean(sizes) == pytest.approx(300, abs=15)  # binomial: 15.5 a split
     assert 8 < np.std(sizes) < 26
+
+
+# --- one person, many rows ------------------------------------------------------------------------
+
+
+def visits(per_person: list[int]) -> RealTable:
+    """Return a table in which person i has ``per_person[i]`` rows, numbered over all."""
+    schema = TableSchema(
+        name="visits",
+        columns=(
+            Column(name="person", kind="id", role="entity"),
+            Column(name="visit", kind="numeric", minimum=0, maximum=9_999, decimals=0),
+        ),
+    )
+    people = np.repeat(np.arange(len(per_person)), per_person)
+    frame = pd.DataFrame({"person": people.astype(str), "visit": np.arange(len(people)) * 1.0})
+    return RealTable(schema, frame.astype({"person": "str"}))
+
+
+def test_one_row_of_each_person_is_read_whichever() -> None:
+    table = visits([1, 5, 3])
+    picked = np.array([one_row_each(table).data["visit"] for _ in range(600)])
+    assert picked.shape == (600, 3)
+    assert set(picked[:, 0]) == {0}
+    assert set(picked[:, 1]) == {1, 2, 3, 4, 5}
+    shares = np.bincount(picked[:, 1].astype(int), minlength=6)[1:] / 600
+    assert shares == pytest.approx([0.2] * 5, abs=0.07)  # 4 standard errors
+
+
+def test_both_halves_of_a_split_have_their_own_people() -> None:
+    halves = split_by_coins(visits([3] * 200), holdout=0.3)
+    assert 30 < len(halves.holdout) / 3 < 90  # 60 +- 6.5 people
+    assert len(halves.train) + len(halves.holdout) == 600
+
+
+def test_the_guarantee_names_the_person(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A person with 3,000 rows counts as one: else the noisy number of rows would tell."""
+    made = Synthesizer.fit_privately(
+        visits([1] * 100 + [3_000]),
+        config=RunConfig.build({"train": {"dp": QUICK}}),
+        seed=0,
+        charge=lambda plan: None,
+    )
+    assert made.facts["dp"]["unit"].startswith("one value of 'person' with all of its rows")
+    assert made.facts["rows"] == pytest.approx(101, abs=60)
 
 
 @pytest.mark.parametrize(

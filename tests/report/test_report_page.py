@@ -264,6 +264,12 @@ def test_ids_and_personal_data_are_named_and_never_drawn(outline, html):
     assert "P399" not in html
 
 
+def test_a_report_beyond_epsilon_says_first_that_it_is_private(html):
+    private = page(provenance={"dp": {"epsilon": 1.0, "delta": 1e-6}})
+    assert private.index("<strong>Private.</strong>") < private.index('id="decision"')
+    assert "<strong>Private.</strong>" not in html
+
+
 def test_hostile_names_are_text(html, outline):
     assert "<script" not in html
     assert "\u202e" not in html
