@@ -451,22 +451,58 @@ Run = Annotated[Path, typer.Argument(help="Run folder.")]
 @app.command()
 @verb
 def validate(
-    run: Run,
+    run: Annotated[Path | None, typer.Argument(help="Run folder to judge again.")] = None,
+    real: Annotated[str | None, typer.Option("--real", help="What was learnt from.")] = None,
+    holdout: Annotated[
+        str | None, typer.Option("--holdout", help="Real rows that the generator never saw.")
+    ] = None,
+    synthetic: Annotated[str | None, typer.Option("--synthetic", help="What it wrote.")] = None,
+    schema: Schema = None,
+    target: Target = None,
+    config: Annotated[Path | None, typer.Option("--config", help="TOML; [gate] is used.")] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of the checks.")] = 0,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for the report.")] = None,
     data_docs: Annotated[
-        bool, typer.Option("--data-docs", help="Also a page of Great Expectations, no samples.")
+        bool, typer.Option("--data-docs", help="Of a run, Great Expectations' page, no samples.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Judge the synthetic table of a run again; writes report and decision anew.
+    """Judge the table of a run again, or any synthetic table: CSV or Parquet, other tools' too.
 
-    Example: synthgen validate runs/20260131-120000-ab12 --data-docs
+    Exit code 3 says that the gate refuses it; report.html and decision.json say why.
+
+    Example: synthgen validate --real train.csv --holdout fresh.csv --synthetic theirs.csv
     """
     from synthgen import pipeline
     from synthgen.run_folder import RunFolder, listening
 
-    folder = RunFolder.open(run)
-    with folder.held(), _progress() as listener, listening(listener):
-        pipeline.validate(folder, data_docs=data_docs)
+    if run is not None:
+        if (real, holdout, synthetic) != (None, None, None):
+            raise ConfigError("give a run folder, or --real, --holdout and --synthetic: not both")
+        folder = RunFolder.open(run)
+        with folder.held(), _progress() as listener, listening(listener):
+            pipeline.validate(folder, data_docs=data_docs)
+        _finish(pipeline.Outcome(folder, folder.decision, None), as_json=as_json)
+        return
+    if data_docs:
+        raise ConfigError("--data-docs needs a run folder")
+    from synthgen.audit import NO_HOLDOUT, Files, audit
+    from synthgen.config import RunConfig
+
+    if real is None or synthetic is None:
+        raise ConfigError("nothing to judge: give a run folder, or --real, --holdout, --synthetic")
+    if holdout is None:
+        raise ConfigError(NO_HOLDOUT)
+    folder, notes = audit(
+        Files(real, holdout, synthetic),
+        pipeline.new_run_dir(out),
+        schema_path=schema,
+        target=target,
+        policy=None if config is None else RunConfig.load(config).gate,
+        seed=seed,
+    )
+    for note in notes:
+        _say(f"note: {note}")
     _finish(pipeline.Outcome(folder, folder.decision, None), as_json=as_json)
 
 
@@ -499,7 +535,7 @@ def show(run: Run, as_json: AsJson = False) -> None:
     """
     from synthgen.run_folder import RunFolder
 
-    folder = RunFolder.open(run)
+    folder = RunFolder.judged(run)
     if as_json:
         typer.echo(json.dumps(_summary(folder)))
     else:
@@ -579,14 +615,16 @@ def _summary(folder: RunFolder) -> dict[str, Any]:
         "passed": decision.passed,
         "rules": [asdict(rule) for rule in decision.rules],
         "report": str(folder.html_path),
-        "synthetic": str(folder.synthetic_path),
+        "synthetic": str(folder.synthetic_path) if folder.synthetic_path.exists() else None,
         "manifest": None if exported is None else asdict(exported),
     }
 
 
 def _print_run(folder: RunFolder) -> None:
     decision = folder.decision
-    verdict = "passed" if decision.passed else "REFUSED; nothing was exported"
+    is_run = folder.config_path.exists()  # or a table from elsewhere
+    refused = "REFUSED; nothing was exported" if is_run else "REFUSED"
+    verdict = "passed" if decision.passed else refused
     typer.echo(f"gate: {verdict}")
     for rule in decision.rules:
         mark = "ok" if rule.passed else "FAILED"
@@ -597,7 +635,7 @@ def _print_run(folder: RunFolder) -> None:
     typer.echo(f"report:     {_short(folder.html_path)}")
     if folder.manifest_path.exists():
         typer.echo(f"exported:   {_short(Path(folder.config.to))}")
-    else:
+    elif is_run:
         typer.echo(f"quarantine: {_short(folder.synthetic_path)}")
 
 

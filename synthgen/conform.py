@@ -63,8 +63,26 @@ def conform_packed(batches: Iterable[pa.RecordBatch], schema: TableSchema) -> Pa
     found = reading.violations()
     if found:
         raise DataError(f"the data does not conform to schema '{schema.name}':", found)
-    arrays = [pa.chunked_array(reading.columns[c.name].kept) for c in schema.columns]
-    return PackedTable(schema, pa.table(arrays, names=schema.names))
+    return reading.table()
+
+
+def conform_loosely(batches: Iterable[pa.RecordBatch], schema: TableSchema) -> PackedTable:
+    """Return what `conform_packed` returns, but cells that cannot be read are missing.
+
+    For a table that is to be judged, where broken rules are an answer (see `violations`). Other
+    rules than those of reading, such as bounds, leave a cell as it is.
+
+    Raises
+    ------
+    DataError
+        If there are no rows, or a column is missing, unknown or there twice.
+    """
+    reading = _read(batches, schema, keep=True)
+    of_columns = {*reading.absent, *reading.unknown, *reading.repeated}
+    found = reading.violations()
+    if of_columns or not reading.n_rows:
+        raise DataError(f"the data does not conform to schema '{schema.name}':", found)
+    return reading.table()
 
 
 def violations(batches: Iterable[pa.RecordBatch], schema: TableSchema) -> list[Violation]:
@@ -141,6 +159,11 @@ class _Reading:
         for name in counts:
             if name not in self.columns:
                 self.unknown[name] += batch.num_rows
+
+    def table(self) -> PackedTable:
+        """Return what was kept."""
+        arrays = [pa.chunked_array(self.columns[c.name].kept) for c in self.schema.columns]
+        return PackedTable(self.schema, pa.table(arrays, names=self.schema.names))
 
     def violations(self) -> list[Violation]:
         n = self.n_rows

@@ -211,6 +211,20 @@ class RunFolder:
             raise ConfigError(f"{root} is not a run folder: it has no config.toml")
         return folder
 
+    @classmethod
+    def judged(cls, root: str | Path) -> RunFolder:
+        """Return the folder of a run, or of a table from elsewhere, that was judged.
+
+        Raises
+        ------
+        ConfigError
+            If there is no decision in `root`.
+        """
+        folder = cls(Path(root).absolute())
+        if not folder.decision_path.is_file():
+            raise ConfigError(f"{root} holds no decision: no run was judged there")
+        return folder
+
     @property
     def config(self) -> RunConfig:
         """The stored configuration."""

@@ -37,6 +37,7 @@ ROWS = {
     "synthgen.pipeline": 6,
     "synthgen.plan": 6,
     "synthgen.augment": 6,
+    "synthgen.audit": 6,
     "synthgen.progress": 7,
     "synthgen.cli": 7,
     "synthgen.__main__": 8,

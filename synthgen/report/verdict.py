@@ -227,7 +227,7 @@ def summary(decision: Decision) -> Iterable[str]:
         yield "No rule was measured, and what is not known refuses."
     else:
         are = "is" if len(failing) == 1 else "are"
-        yield f"{len(failing)} of {len(required)} rules {are} not met, so nothing was exported."
+        yield f"{len(failing)} of {len(required)} rules {are} not met, so it may not leave."
     if waived := [r for r in decision.rules if r.waived]:
         yield f"Waived and so not judged: {_named(waived)}."
     if silent := [r for r in decision.rules if r.silent]:

@@ -386,12 +386,21 @@ def _protection(
     """Say what kept real people out of the table and of this page, or that nothing did."""
     schema, made = figures.schema, provenance.get("config") or {}
     written_anew = [c.name for c in schema.columns if c.is_regenerated]
-    yield (
-        "Ids and personal data",
-        f"{len(written_anew)} columns are never learnt and written anew: {', '.join(written_anew)}."
-        if written_anew
-        else "The schema declares no id and no personal data.",
-    )
+    if provenance.get("outside"):
+        yield (
+            "A table of another tool",
+            "How it was made, and what protects it, is not known here: only the result was judged.",
+        )
+        for i, note in enumerate(provenance.get("notes") or ()):
+            yield f"Note {i + 1}", str(note)
+    elif written_anew:
+        yield (
+            "Ids and personal data",
+            f"{len(written_anew)} columns are never learnt and written anew: "
+            f"{', '.join(written_anew)}.",
+        )
+    else:
+        yield "Ids and personal data", "The schema declares no id and no personal data."
     least = (made.get("encode") or {}).get("min_rows")
     if least is not None:
         yield (
@@ -410,7 +419,7 @@ def _protection(
             "This report",
             "is not covered by epsilon: it is made from the real rows. Keep it with them.",
         )
-    elif provenance:
+    elif provenance and not provenance.get("outside"):
         yield (
             "Differential privacy",
             "None: no formal guarantee. What stands here are tests, which can find a leak and "
