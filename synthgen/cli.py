@@ -11,7 +11,7 @@ import functools
 import json
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from synthgen.config import RunConfig
     from synthgen.pipeline import Outcome
     from synthgen.plan import Estimate
+    from synthgen.report import Comparison
     from synthgen.run_folder import RunFolder
 
 P = ParamSpec("P")
@@ -543,6 +544,48 @@ def show(run: Run, as_json: AsJson = False) -> None:
         _print_worst(folder)
 
 
+@app.command()
+@verb
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Two or more folders of judged tables.")],
+    html: Annotated[Path | None, typer.Option("--html", help="Write one page as well.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Measures of single columns too.")] = False,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show the measurements of several runs side by side; what intervals cannot tell is a tie.
+
+    Example: synthgen compare runs/first runs/second --html compared.html
+    """
+    from synthgen.export import check_place
+    from synthgen.files import staged
+    from synthgen.report import Side
+    from synthgen.report import compare as compare_sides
+    from synthgen.run_folder import RunFolder
+
+    if len(runs) < 2:
+        raise ConfigError("one run cannot be compared: name two or more")
+    folders = [RunFolder.judged(run) for run in runs]
+    names = [f.root.name for f in folders]
+    if len(set(names)) < len(names):
+        names = [_short(f.root) for f in folders]
+    if len(set(names)) < len(names):
+        raise ConfigError("a run is named twice: name different ones")
+    found = compare_sides(
+        [
+            Side(name, f.report, f.decision, f.yardstick)
+            for name, f in zip(names, folders, strict=True)
+        ]
+    )
+    if html is not None:
+        with staged(check_place(html.absolute(), overwrite=overwrite), mode=0o600) as temporary:
+            temporary.write_text(found.to_html(), encoding="utf-8")
+    if as_json:
+        typer.echo(json.dumps(found.to_dict(), allow_nan=False))
+    else:
+        _print_comparison(found, every=every)
+
+
 # --- parts that verbs share ---------------------------------------------------------------------
 
 
@@ -649,6 +692,33 @@ def _print_worst(folder: RunFolder, n: int = 5) -> None:
     typer.echo("furthest from the real columns (share, and what fresh real rows score):")
     for _, m in sorted(columns, key=lambda pair: -pair[0])[:n]:
         typer.echo(f"  {m.name:<29} {m.value:.4f}  {m.control or 0.0:.4f}")
+
+
+def _print_comparison(found: Comparison, *, every: bool) -> None:
+    from synthgen.report.compare import MARKS
+
+    sides = found.sides
+    width = max(14, *(min(len(side.name), 24) + 2 for side in sides))
+
+    def line(name: str, cells: Iterable[str]) -> str:
+        return f"{name[:48]:<48}" + "".join(f"{cell[-(width - 2) :]:>{width}}" for cell in cells)
+
+    typer.echo(line("", [side.name for side in sides]))
+    verdicts = ["passed" if side.decision.passed else "REFUSED" for side in sides]
+    typer.echo(line("gate", verdicts))
+    typer.echo(line("rules not met", [str(len(side.decision.failing)) for side in sides]))
+    for question, rows in found.areas(every=every):
+        typer.echo(f"\n{question}")
+        for row in rows:
+            arrow = "" if row.area == "schema" else f" ({row.unit}, {row.better} is better)"
+            name = f"  {row.name}{arrow}"
+            typer.echo(line(name, [e.written(row.unit) for e in row.entries]))
+    typer.echo("")
+    for sign, meaning in MARKS.values():
+        if sign:
+            typer.echo(f"{sign} {meaning}")
+    for note in found.notes:
+        _say(f"note: {note}")
 
 
 def _print_plan(settings: RunConfig, run_dir: Path | None, *, as_json: bool) -> None:

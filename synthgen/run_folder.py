@@ -226,6 +226,15 @@ class RunFolder:
         return folder
 
     @property
+    def yardstick(self) -> str | None:
+        """Digest of the file of fresh real rows that the table was judged by, if known."""
+        if self.holdout_path.exists():
+            return sha256(self.holdout_path)
+        stored = json.loads(self.report_path.read_text(encoding="utf-8"))
+        digest = stored.get("provenance", {}).get("files", {}).get("holdout")
+        return None if digest is None else str(digest)
+
+    @property
     def config(self) -> RunConfig:
         """The stored configuration."""
         return RunConfig.load(self.config_path)

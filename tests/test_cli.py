@@ -24,7 +24,7 @@ from synthgen.synthesizer import Synthesizer
 
 VERBS = [
     ("schema", "infer"), ("schema", "check"), ("run",), ("demo",), ("train",), ("sample",),
-    ("validate",), ("export",), ("show",),
+    ("validate",), ("export",), ("show",), ("compare",),
 ]  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from synthgen.checks.check import Report
 from synthgen.checks.gate import Decision
 from synthgen.report.figures import Figures
 from synthgen.report.text import share, visible
+from synthgen.report.verdict import title
 from synthgen.report.view import build
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -43,8 +44,12 @@ def render(
     str
         UTF-8 text; no script, no link to anywhere else, light and dark.
     """
-    page = build(report, decision, figures, provenance)
-    return _template().render(page=page, css=_css())
+    return render_template("page.html", page=build(report, decision, figures, provenance))
+
+
+def render_template(name: str, **shown: Any) -> str:
+    """Fill one of the package's templates; it finds the style sheet as ``css``."""
+    return _template(name).render(css=_css(), **shown)
 
 
 def _shown(value: Any) -> Any:
@@ -53,7 +58,7 @@ def _shown(value: Any) -> Any:
 
 
 @cache
-def _template() -> Template:
+def _template(name: str) -> Template:
     environment = Environment(
         autoescape=True,
         undefined=StrictUndefined,
@@ -61,8 +66,8 @@ def _template() -> Template:
         lstrip_blocks=True,
         finalize=_shown,
     )
-    environment.filters["share"] = share
-    return environment.from_string(_asset("page.html"))
+    environment.filters |= {"share": share, "title_of": title}
+    return environment.from_string(_asset(name))
 
 
 @cache
