@@ -16,7 +16,7 @@ import pandas as pd
 import pyarrow as pa
 
 from synthgen.checks.check import Evidence
-from synthgen.checks.expectations import check_file
+from synthgen.checks.expectations import beside, check_file, check_own, load_expectations
 from synthgen.checks.gate import decide, judge
 from synthgen.config import GatePolicy
 from synthgen.conform import conform_loosely, conform_packed
@@ -75,7 +75,7 @@ def audit(
     out : Path
         Absent or empty; made with mode 0700.
     schema_path : Path, optional
-        Left out: inferred from the real rows. Its bounds and levels are then no rules, because
+        With the owner's own expectations beside it, if any. Left out: inferred from the real rows. Its bounds and levels are then no rules, because
         nobody declared them: only types are checked in the synthetic table.
     target : str, optional
         The column that a model will predict; without one utility is not judged.
@@ -106,17 +106,20 @@ def audit(
         schema, absent = _shared(schema, open_source(files.synthetic))
         rules = schema if schema_path is not None else _undeclared(schema)
         rules = _in_dialect(rules, open_source(files.synthetic))
+        synthetic = conform_loosely(open_source(files.synthetic, rules).batches(), rules)
         evidence = Evidence(
             schema,
             _real_rows(files.real, schema),
             _real_rows(files.holdout, schema),
-            conform_loosely(open_source(files.synthetic, rules).batches(), rules).unpack().data,
+            synthetic.unpack().data,
             seed=seed,
         )
         if fingerprint(evidence.train) == fingerprint(evidence.holdout):
             raise ConfigError("--holdout holds the same rows as --real; give rows it never saw")
         notes = tuple(_notes(schema, absent, is_inferred=schema_path is None))
         output = check_file(files.synthetic, rules, name="output")
+        if schema_path is not None and beside(schema_path).exists():
+            output += check_own(load_expectations(beside(schema_path), schema), synthetic)
         report = judge(evidence, extra=output)
         decision = decide(
             report, policy or GatePolicy(), fingerprint=fingerprint(evidence.synthetic)
