@@ -75,8 +75,9 @@ def audit(
     out : Path
         Absent or empty; made with mode 0700.
     schema_path : Path, optional
-        With the owner's own expectations beside it, if any. Left out: inferred from the real rows. Its bounds and levels are then no rules, because
-        nobody declared them: only types are checked in the synthetic table.
+        With the owner's own expectations beside it, if any. Left out: inferred from the real rows.
+        Its bounds and levels are then no rules, because nobody declared them: only types are
+        checked in the synthetic table.
     target : str, optional
         The column that a model will predict; without one utility is not judged.
     policy : GatePolicy, optional

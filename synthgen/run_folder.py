@@ -222,9 +222,7 @@ class RunFolder:
         """
         folder = cls(Path(root).absolute())
         if not folder.decision_path.is_file():
-            raise ConfigError(
-                f"{root} is not a run folder with a decision: nothing was judged there"
-            )
+            raise ConfigError(f"{root} is not a run folder: nothing was judged there")
         return folder
 
     @property
