@@ -19,6 +19,7 @@ from prefect import State, flow, task  # noqa: E402
 from prefect.cache_policies import NO_CACHE  # noqa: E402
 from prefect.states import Failed  # noqa: E402
 
+from flows.artifacts import publish  # noqa: E402
 from synthgen import pipeline  # noqa: E402
 from synthgen.config import RunConfig  # noqa: E402
 from synthgen.errors import StageError, boundary  # noqa: E402
@@ -62,8 +63,12 @@ def generate(run: str, before: ReceiptDict) -> ReceiptDict:
 
 @task(name="validate", **_PLAIN)
 def validate(run: str, before: ReceiptDict) -> ReceiptDict:
-    """Judge what `generate` wrote."""
-    return asdict(pipeline.advance(_folder(run, before), "validate"))
+    """Judge what `generate` wrote, and show verdict and measurements as artifacts."""
+    folder = _folder(run, before)
+    receipt = pipeline.advance(folder, "validate")
+    with boundary("artifacts"):
+        publish(folder)
+    return asdict(receipt)
 
 
 @task(name="export", **_RETRIED)

@@ -330,9 +330,10 @@ def train(folder: RunFolder) -> Receipt:
     Called again after an interruption, training goes on from its last checkpoint.
     """
     with _stage(folder, "train"):
-        from synthgen.synthesizer import Synthesizer
+        from synthgen.synthesizer import Synthesizer, pick_device
 
         config, schema = folder.config, folder.schema
+        folder.log(stage="train", event="device", device=str(pick_device(config.device)))
         real = read_packed(folder.train_path, schema)
         if config.train.dp is not None:
             return _train_privately(folder, real)

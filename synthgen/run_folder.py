@@ -37,7 +37,8 @@ def listening(listener: Listener | None) -> Iterator[None]:
     """Send the events of the stages run inside to `listener`: names and numbers, no cells.
 
     An event has a ``stage`` and an ``event`` (``start``, ``done``, ``kept``, ``failed``,
-    ``interrupted``, ``note`` or ``step``); steps of training add ``step``, ``steps`` and ``loss``.
+    ``interrupted``, ``note``, ``device`` or ``step``); steps of training add ``step``, ``steps``
+    and ``loss``.
     """
     token = _listener.set(listener)
     try:

@@ -1,5 +1,6 @@
 """The run as a Prefect flow, for real: on a server of its own, with what that server then holds."""
 
+import json
 import os
 import subprocess
 import sys
@@ -41,6 +42,16 @@ def states() -> list[tuple[str, str]]:
     return [(r.state.type.value, r.state.name) for r in runs if r.state is not None]
 
 
+def artifacts() -> dict[str, str]:
+    """Return the newest artifact of each key."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.sorting import ArtifactSort
+
+    with get_client(sync_client=True) as client:
+        found = client.read_artifacts(sort=ArtifactSort.CREATED_DESC, limit=20)
+    return {a.key: a.data for a in reversed(found) if a.key}
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("server")
 class TestFlow:
@@ -53,6 +64,15 @@ class TestFlow:
         assert outcome.decision == finished.decision
         assert sha256(tmp_path / "out.csv") == sha256(Path(finished.folder.config.to))
         assert states()[0] == ("COMPLETED", "Completed")
+        shown = artifacts()
+        assert shown["synthgen-verdict"].startswith("# Passed: demo\n")
+        assert f"Report: `{tmp_path / 'run' / 'report.html'}`" in shown["synthgen-verdict"]
+        assert "| Is it safe? | ✓ Yes |" in shown["synthgen-verdict"]
+        table = json.loads(shown["synthgen-measurements"])
+        assert len(table) == len(outcome.folder.report.measurements)
+        assert set(table[0]) == {
+            "area", "measure", "value", "95 % interval", "fresh real rows", "rows", "status",
+        }  # fmt: skip
 
     def test_a_refusal_is_a_failed_state_called_refused(
         self, tiny_config: Configure, tmp_path: Path
@@ -65,6 +85,7 @@ class TestFlow:
         assert outcome.manifest is None
         assert not (tmp_path / "out.csv").exists()
         assert states()[0] == ("FAILED", "Refused")
+        assert "**Hard to tell from real rows**: AUC" in artifacts()["synthgen-verdict"]
 
     def test_bad_input_raises_what_a_plain_run_raises(
         self, tiny_config: Configure, tmp_path: Path

@@ -1,0 +1,73 @@
+"""What a person sees of a run on a terminal and in a log."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from synthgen import progress as module
+from synthgen.progress import Watch, progress, sparkline
+
+STEPS = [
+    {"event": "device", "stage": "train", "device": "cpu"},
+    *(
+        {"event": "step", "phase": "skeleton", "step": s, "steps": 100, "loss": loss, "seconds": s}
+        for s, loss in ((20, 3.0), (40, 2.0))
+    ),
+    {"event": "step", "phase": "skeleton", "step": 30, "steps": 100, "holdout_loss": 2.25},
+    {"event": "step", "phase": "skeleton", "step": 40, "steps": 100, "holdout_loss": 2.5},
+]
+
+
+def test_a_long_curve_is_averaged_into_its_width():
+    assert sparkline([0.0] * 500 + [7.0] * 500, width=4) == "▁▁██"
+    assert len(sparkline(range(1000))) == 40
+
+
+def test_training_is_told_in_words():
+    watch = Watch()
+    for event in STEPS:
+        watch.see(event)
+    assert watch.line() == "step 40 of 100, loss 2.000, held-out 2.500, about 60 s left"
+    loss, held, pace = watch.lines()
+    assert loss.split() == ["loss", "█▁", "2.000"]
+    assert held.split() == ["held-out", "▁█", "2.500", "(best", "2.250", "at", "step", "30)"]
+    assert pace.strip() == "cpu, 1.0 steps/s, about 60 s left"
+
+
+def test_another_phase_starts_from_nothing():
+    watch = Watch()
+    for event in STEPS:
+        watch.see(event)
+    watch.see({"event": "step", "phase": "detail", "step": 1, "steps": 9, "critic_loss": -1.0})
+    assert [line.split()[0] for line in watch.lines()] == ["critic", "cpu"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_a_terminal_shows_curves_while_training_lasts(encoding):
+    screen = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    console = Console(file=screen, force_terminal=True, width=110, highlight=False)
+    with progress(console) as listener:
+        listener({"event": "start", "stage": "train"})
+        for event in STEPS:
+            listener(event)
+        console.print(listener)  # type: ignore[arg-type]
+        listener({"event": "done", "stage": "train", "seconds": 1.0})
+    screen.flush()
+    shown = screen.buffer.getvalue().decode(encoding)  # type: ignore[attr-defined]
+    assert "held-out" in shown
+    assert ("█" in shown) == (encoding == "utf-8")
+    assert "best 2.250 at step 30" in shown
+    assert "train     done in 1.0 s" in shown
+
+
+def test_elsewhere_there_are_plain_lines_now_and_then(monkeypatch):
+    monkeypatch.setattr(module, "SECONDS_BETWEEN_LINES", 0.0)
+    text = io.StringIO()
+    with progress(Console(file=text)) as listener:
+        for event in (*STEPS, {"event": "done", "stage": "train", "seconds": 1.0}):
+            listener(event)
+    lines = text.getvalue().splitlines()
+    assert lines[-2] == "train     step 40 of 100, loss 2.000, held-out 2.500, about 60 s left"
+    assert lines[-1] == "train     done in 1.0 s"
+    assert "\x1b" not in text.getvalue()
