@@ -216,7 +216,8 @@ def _notes(schema: TableSchema, absent: Sequence[Column], *, is_inferred: bool) 
         yield f"not in the synthetic table: {', '.join(c.name for c in absent)}"
     yield (
         "how many tables of this model were tried before is not known; it counts as the first, so "
-        "do not judge many and keep the best"
+        "do not judge many and keep the best; and it is this table that is judged, not the model: "
+        "another draw may be worse"
     )
 
 
