@@ -22,6 +22,10 @@ DEFAULTS = {
     "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
     "PREFECT_LOGGING_LOG_PRINTS": "false",
     "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+    # kept in memory, the GPU's slot would stay taken for ever when the server dies
+    "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": (
+        "prefect.server.concurrency.lease_storage.filesystem"
+    ),
 }
 
 

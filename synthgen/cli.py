@@ -40,6 +40,8 @@ schema_app = typer.Typer(
     help="Draft a schema, or hold a table against one.", no_args_is_help=True, rich_markup_mode=None
 )
 app.add_typer(schema_app, name="schema")
+runs_app = typer.Typer(rich_markup_mode=None)
+app.add_typer(runs_app, name="runs")
 
 Data = Annotated[str | None, typer.Option("--data", help="CSV or Parquet: a path or file:// URI.")]
 Schema = Annotated[Path | None, typer.Option("--schema", help="Schema file; left out: inferred.")]
@@ -60,6 +62,11 @@ RunDir = Annotated[
     Path | None, typer.Option("--run-dir", help="Run folder; left out: runs/<time>-<random>.")
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing target.")]
+AcceptDrift = Annotated[
+    bool,
+    typer.Option("--accept-drift", help="Go on although the input has changed; recorded."),
+]
+Folder = Annotated[Path, typer.Option("--folder", help="Where the run folders are.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
@@ -180,6 +187,11 @@ def run(
     epsilon: Epsilon = None,
     delta: Delta = None,
     flow: Annotated[bool, typer.Option("--flow", help="As a Prefect flow run.")] = False,
+    compare: Annotated[
+        str | None,
+        typer.Option("--compare", help='Run folder whose input this must look like, or "last".'),
+    ] = None,
+    accept_drift: AcceptDrift = False,
     overwrite: Overwrite = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Read, plan, write nothing.")] = False,
     as_json: AsJson = False,
@@ -201,6 +213,7 @@ def run(
         epsilon=epsilon,
         delta=delta,
         overwrite=overwrite or None,
+        drift={"reference": compare, "accept": accept_drift or None},
     )
     if dry_run:
         _print_plan(settings, run_dir, as_json=as_json)
@@ -586,6 +599,108 @@ def compare(
         _print_comparison(found, every=every)
 
 
+# --- operation ----------------------------------------------------------------------------------
+
+
+@runs_app.callback(invoke_without_command=True)
+@verb
+def runs(context: typer.Context, folder: Folder = Path("runs"), as_json: AsJson = False) -> None:
+    """List run folders (state, rows, age, where to; newest first), or delete old ones.
+
+    Example: synthgen runs --json
+    """
+    if context.invoked_subcommand is not None:
+        return
+    from dataclasses import asdict
+
+    from synthgen.runs import listed
+
+    entries = listed(folder)
+    if as_json:
+        typer.echo(json.dumps([asdict(e) for e in entries]))
+        return
+    for e in entries:
+        stage = f" in {e.stage}" if e.state in ("running", "failed", "interrupted") else ""
+        told = f"{e.state}{stage}"
+        typer.echo(
+            f"{Path(e.run).name:<22}  {told:<23} {e.rows:>11,} rows  {e.age_hours:>7.1f} h  "
+            f"{_short(Path(e.target))}"
+        )
+    if not entries:
+        _say(f"no run folders in {folder}")
+
+
+@runs_app.command("prune")
+@verb
+def runs_prune(
+    keep: Annotated[int, typer.Option("--keep", min=1, help="Newest to keep of each target.")],
+    folder: Folder = Path("runs"),
+) -> None:
+    """Delete old run folders, real rows in them included; never one at work, or accepted last.
+
+    Example: synthgen runs prune --keep 7
+    """
+    from synthgen.runs import prune
+
+    for gone in prune(folder, keep):
+        typer.echo(gone.name)
+
+
+@app.command()
+@verb
+def serve(
+    configs: Annotated[list[Path], typer.Argument(help="Configuration files, one a deployment.")],
+    cron: Annotated[str | None, typer.Option("--cron", help="As in crontab: '0 2 * * *'.")] = None,
+    every: Annotated[
+        float | None, typer.Option("--every", min=1, help="Seconds between runs.")
+    ] = None,
+    timezone: Annotated[str, typer.Option("--timezone", help="Of the schedule.")] = "UTC",
+    only_if_drifted: Annotated[
+        bool, typer.Option("--only-if-drifted", help="Do nothing while the input is as it was.")
+    ] = False,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Runs at once.")] = 1,
+) -> None:
+    """Run configurations on a schedule or on trigger, until interrupted. Needs a Prefect server.
+
+    Example: synthgen serve nightly.toml --cron "0 2 * * *" --timezone Europe/Berlin
+    """
+    from flows.deployments import serve as serve_deployments
+
+    serve_deployments(
+        configs,
+        cron=cron,
+        every=every,
+        timezone=timezone,
+        only_if_drifted=only_if_drifted,
+        limit=limit,
+        say=_say,
+    )
+
+
+@app.command()
+@verb
+def trigger(
+    name: Annotated[str, typer.Argument(help="Deployment: the configuration's file name.")],
+    param: Annotated[
+        list[str] | None, typer.Option("--param", help="key=value; may be repeated.")
+    ] = None,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Follow it to its end; leave with its exit code.")
+    ] = False,
+) -> None:
+    """Start a deployment now. Prints the id of its run.
+
+    Example: synthgen trigger nightly --wait --param accept_drift=true
+    """
+    from flows.deployments import parse_parameter
+    from flows.deployments import trigger as trigger_deployment
+
+    parameters = dict(parse_parameter(text) for text in param or ())
+    run, code = trigger_deployment(name, parameters, wait=wait, say=_say)
+    typer.echo(run)
+    raise typer.Exit(code)
+
+
 # --- parts that verbs share ---------------------------------------------------------------------
 
 
@@ -608,6 +723,10 @@ def _settings(
     if private:
         train = base.get("train", {})
         base["train"] = {**train, "dp": {**(train.get("dp") or {}), **private}}
+    options["drift"] = {
+        **base.get("drift", {}),
+        **{k: v for k, v in (options.get("drift") or {}).items() if v is not None},
+    }
     settings = RunConfig.build({**base, **{k: v for k, v in options.items() if v is not None}})
     if not settings.data:
         raise ConfigError("no input: give --data, or 'data' in the configuration")

@@ -361,6 +361,29 @@ class ReportConfig(_Section):
     )
 
 
+class DriftConfig(_Section):
+    """The comparison with an earlier run before anything is learnt; see docs/operations.md."""
+
+    reference: str | None = Field(
+        None,
+        description='a run folder, "last": the last one exported to this target, or "off"; None: '
+        "last in a deployment, else off",
+    )
+    accept: bool = Field(False, description="go on in spite of differences, and record them")
+    max_missing: float = Field(0.05, ge=0, le=1, description="change of a column's missing share")
+    max_new: float = Field(0.01, ge=0, le=1, description="share of rows with levels not seen then")
+    max_psi: float = Field(0.25, gt=0, description="population stability index of a column")
+    max_ks: float = Field(0.15, gt=0, le=1, description="distance of a number's distribution")
+
+
+class RunsConfig(_Section):
+    """What happens to run folders."""
+
+    keep: int | None = Field(
+        None, ge=1, le=10_000, description="newest run folders kept of this target; None: all"
+    )
+
+
 class RunConfig(_Section):
     """Everything that decides a run, besides the code and the data.
 
@@ -384,6 +407,8 @@ class RunConfig(_Section):
     sample: SampleConfig = SampleConfig()
     gate: GatePolicy = GatePolicy()
     report: ReportConfig = ReportConfig()
+    drift: DriftConfig = DriftConfig()
+    runs: RunsConfig = RunsConfig()
 
     @model_validator(mode="after")
     def _refuse_what_cannot_start_warm(self) -> RunConfig:

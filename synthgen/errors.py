@@ -77,6 +77,10 @@ class DataError(SynthgenError):
         super().__init__("\n".join([message, *(f"  - {v}" for v in self.violations)]))
 
 
+class DriftError(DataError):
+    """A table that no longer looks like the one that the last accepted run learnt from."""
+
+
 class BundleError(SynthgenError):
     """A bundle that is damaged, hostile, or written by another format version."""
 

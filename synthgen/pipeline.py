@@ -25,9 +25,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synthgen.config import RunConfig
+from synthgen.drift import Difference, Reference, differences, schema_differences
 from synthgen.errors import (
     ConfigError,
     DataError,
+    DriftError,
     GateRefused,
     StageError,
     Violation,
@@ -45,6 +47,7 @@ from synthgen.export import export as write_export
 from synthgen.files import reserve, sha256, staged, sweep
 from synthgen.rng import derive, fresh_seed
 from synthgen.run_folder import STAGES, Event, Listener, Receipt, RunFolder, listening, now, tell
+from synthgen.runs import accepted, prune
 from synthgen.schema import TableSchema
 from synthgen.sources import local_path
 from synthgen.table import (
@@ -135,7 +138,16 @@ def _go_on(folder: RunFolder) -> Outcome:
     decision = folder.decision
     if decision.passed:
         advance(folder, "export")
+    retain(folder)
     return Outcome(folder, decision, folder.manifest if decision.passed else None)
+
+
+def retain(folder: RunFolder) -> None:
+    """Delete the oldest run folders of this target beside `folder`, if ``runs.keep`` says so."""
+    config = folder.config
+    if config.runs.keep is not None:
+        for gone in prune(folder.root.parent, config.runs.keep, target=config.to):
+            folder.log(stage="runs", event="pruned", run=gone.name)
 
 
 def advance(folder: RunFolder, stage: str) -> Receipt:
@@ -213,15 +225,38 @@ def reserved(config: RunConfig, *, overwrite: bool | None = None) -> Iterator[No
         yield
 
 
-def prepare(config: RunConfig, run_dir: str | Path | None = None) -> RunFolder:
-    """Make the run folder for `config`, with absolute paths and a seed."""
+def prepare(
+    config: RunConfig, run_dir: str | Path | None = None, *, scheduled: bool = False
+) -> RunFolder:
+    """Make the run folder for `config`, with absolute paths and a seed.
+
+    A `scheduled` run repeats a configuration: its seed is a new one each time, derived from that of
+    the configuration (if it has one) and the name of the run folder, so that no two nights draw the
+    same rows; and its input is compared with that of the last accepted run.
+    """
+    root = new_run_dir(run_dir)
     paths = {
         key: str(local_path(value).absolute())
         for key in ("data", "schema_path", "warm_start", "to")
         if (value := getattr(config, key))
     }
     seed = fresh_seed() if config.seed is None else config.seed
-    return RunFolder.create(new_run_dir(run_dir), config.model_copy(update={**paths, "seed": seed}))
+    if scheduled and config.seed is not None:
+        seed = derive(config.seed, "run", root.name) % 2**31
+    config = config.model_copy(update={**paths, "seed": seed})
+    drift = config.drift.model_copy(update={"reference": _reference(config, root, scheduled)})
+    return RunFolder.create(root, config.model_copy(update={"drift": drift}))
+
+
+def _reference(config: RunConfig, root: Path, scheduled: bool) -> str | None:
+    """Return the run folder that the input will be compared with, found now and written down."""
+    asked = config.drift.reference or ("last" if scheduled else "off")
+    if asked == "off":
+        return None
+    if asked != "last":
+        return str(RunFolder.open(asked).root)
+    last = next(accepted(root.parent, config.to), None)
+    return None if last is None else str(last.root)
 
 
 def new_run_dir(run_dir: str | Path | None = None) -> Path:
@@ -261,12 +296,17 @@ def discarding_unless_read(folder: RunFolder) -> Iterator[None]:
     try:
         yield
     except Exception:
-        if folder.root.exists() and not folder.train_path.exists():
-            shutil.rmtree(folder.root)
-            runs = folder.root.parent
-            if runs.name == "runs" and not any(runs.iterdir()):
-                runs.rmdir()
+        discard(folder)
         raise
+
+
+def discard(folder: RunFolder) -> None:
+    """Remove a run folder that holds no split yet, and ``runs/`` if it was the only one."""
+    if folder.root.exists() and not folder.train_path.exists():
+        shutil.rmtree(folder.root)
+        runs = folder.root.parent
+        if runs.name == "runs" and not any(runs.iterdir()):
+            runs.rmdir()
 
 
 # --- stages -------------------------------------------------------------------------------------
@@ -307,6 +347,7 @@ def ingest(folder: RunFolder) -> Receipt:
         check_space(Path(config.to), rows=config.rows, columns=len(table.schema.columns))
         for note in _notes(table, config, inferred=inferred):
             folder.log(stage="ingest", event="note", text=note)
+        _watch_drift(folder, table)
         measured = check_frames(table.batches(), table.schema, name="input")
         refuse_broken(check_own(expected, table))
         halves = _split(table, config, seed_of(config))
@@ -321,7 +362,65 @@ def ingest(folder: RunFolder) -> Receipt:
             folder.schema_path,
             folder.input_path,
             folder.holdout_path,
+            folder.reference_path,
+            *([folder.drift_path] if folder.drift_path.exists() else []),
         )
+
+
+def _watch_drift(folder: RunFolder, table: PackedTable) -> None:
+    """Compare `table` with the reference of an earlier run; keep one for the next.
+
+    Raises
+    ------
+    DriftError
+        Listing every difference, if there are any and they are not accepted.
+    """
+    config = folder.config
+    found = drift(config, table)
+    if found is not None:
+        reference = Path(config.drift.reference or "").name
+        told = {
+            "reference": reference,
+            "accepted": config.drift.accept,
+            "differences": [str(d) for d in found],
+        }
+        folder.write(folder.drift_path, json.dumps(told))
+        for difference in found:
+            folder.log(stage="ingest", event="note", text=f"drift: {difference}")
+        if found and not config.drift.accept:
+            raise DriftError(drifted(found, reference))
+    if config.train.dp is None:
+        kept = Reference.of(table, k=config.encode.min_rows)
+    else:  # all but names and kinds would tell of the rows
+        kept = Reference.of_schema(table.schema)
+    folder.write(folder.reference_path, kept.to_json())
+
+
+def drift(config: RunConfig, table: PackedTable) -> list[Difference] | None:
+    """Return how `table` differs from the run in ``drift.reference``; None if there is none.
+
+    With differential privacy only the schema is compared: anything else would tell of the rows.
+    """
+    if config.drift.reference is None:
+        return None
+    path = RunFolder.open(config.drift.reference).reference_path
+    if not path.exists():
+        return None  # a run of an earlier version
+    before = Reference.from_json(path.read_text(encoding="utf-8"))
+    if config.train.dp is not None or before.rows == 0:
+        return list(schema_differences(before, table.schema))
+    return differences(before, table, config.drift)
+
+
+def drifted(found: Sequence[Difference], reference: str) -> str:
+    """Return the sentence and the list that say what is no longer as it was."""
+    return "\n".join(
+        [
+            f"the input is not what it was in run {reference}; nothing was learnt. Look into it; "
+            "then go on with --accept-drift (recorded), or correct the input",
+            *(f"  - {difference}" for difference in found),
+        ]
+    )
 
 
 def train(folder: RunFolder) -> Receipt:
@@ -339,19 +438,40 @@ def train(folder: RunFolder) -> Receipt:
             return _train_privately(folder, real)
         if not folder.checkpoint_path.exists():
             folder.training_path.unlink(missing_ok=True)
-        fitted = Synthesizer.fit(
-            real,
-            config=config,
-            seed=seed_of(config),
-            device=config.device,
-            log=lambda step: folder.log_step(step),
-            checkpoint=folder.checkpoint_path,
-            warm_start=_bundle_to_start_from(config),
-        )
+        with _gpu_alone(config):
+            fitted = Synthesizer.fit(
+                real,
+                config=config,
+                seed=seed_of(config),
+                device=config.device,
+                log=lambda step: folder.log_step(step),
+                checkpoint=folder.checkpoint_path,
+                warm_start=_bundle_to_start_from(config),
+            )
         save_bundle(fitted, folder.bundle_path)
         receipt = _trained(folder, len(real))
         folder.checkpoint_path.unlink(missing_ok=True)
         return receipt
+
+
+def uses_gpu(config: RunConfig) -> bool:
+    """Whether training by `config` will be on a GPU of this machine."""
+    from synthgen.synthesizer import pick_device
+
+    return config.train.dp is None and pick_device(config.device).type == "cuda"
+
+
+@contextmanager
+def _gpu_alone(config: RunConfig) -> Iterator[None]:
+    """Wait until no other run of this user trains on the GPU, and hold it meanwhile."""
+    from synthgen.dp.ledger import default_folder
+
+    if not uses_gpu(config):
+        yield
+        return
+    default_folder().mkdir(mode=0o700, parents=True, exist_ok=True)
+    with reserve(default_folder() / "gpu", wait=True):
+        yield
 
 
 def _trained(folder: RunFolder, rows: int) -> Receipt:
@@ -534,7 +654,7 @@ def export(
             synthetic_table(folder),
             decision,
             config.to if to is None else to,
-            manifest=provenance(folder),
+            manifest=provenance(folder) | {"stages": folder.seconds},
             overwrite=may_overwrite,
             privacy=privacy_statement(folder.draw.get("dp")),
             measured=folder.draw.get("dp") is None,
@@ -749,6 +869,7 @@ def provenance(folder: RunFolder) -> dict[str, Any]:
         "warm_start": draw.get("warm_start", []),
         "dp": draw.get("dp"),
         "training_notes": [] if draw.get("dp") else folder.training_notes,
+        "drift": _drift_facts(folder),
         "config": config.model_dump(include={"split", "encode", "train", "sample", "gate"}),
         "versions": draw["versions"] | versions("synthgen", "pandas", "pyarrow"),
     }
@@ -756,6 +877,12 @@ def provenance(folder: RunFolder) -> dict[str, Any]:
 
 #: What the report of a run with differential privacy says of itself.
 BEYOND_EPSILON = "measured on real rows: not covered by the guarantee of bundle and table"
+
+
+def _drift_facts(folder: RunFolder) -> dict[str, Any] | None:
+    """Return that the input was compared, and how many differences somebody accepted."""
+    found = folder.drift
+    return None if found is None else found | {"differences": len(found["differences"])}
 
 
 def privacy_statement(dp: dict[str, Any] | None) -> str:

@@ -30,7 +30,12 @@ def progress(console: Console | None = None) -> Iterator[Listener]:
         with Live(view, console=console, transient=True, refresh_per_second=4):
             yield view
     else:
-        yield _Lines(lambda text: console.print(text, markup=False, soft_wrap=True))
+        yield lines(lambda text: console.print(text, markup=False, soft_wrap=True))
+
+
+def lines(write: Callable[[str], None]) -> Listener:
+    """Return a listener that writes a line when a stage ends, and now and then while it goes on."""
+    return _Lines(write)
 
 
 def sparkline(values: Sequence[float], blocks: str = BLOCKS, width: int = WIDTH) -> str:

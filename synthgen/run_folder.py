@@ -19,7 +19,7 @@ from synthgen.checks.gate import Decision
 from synthgen.config import RunConfig
 from synthgen.errors import ConfigError, TargetExists
 from synthgen.export import Manifest
-from synthgen.files import reserve, sha256, staged, sweep
+from synthgen.files import is_held, reserve, sha256, staged, sweep
 from synthgen.schema import TableSchema
 from synthgen.table import PackedTable, RealTable, SyntheticTable, write_batches, write_table
 
@@ -45,6 +45,11 @@ def listening(listener: Listener | None) -> Iterator[None]:
         yield
     finally:
         _listener.reset(token)
+
+
+def is_listened_to() -> bool:
+    """Whether somebody hears the events already."""
+    return _listener.get() is not None
 
 
 @dataclass(frozen=True)
@@ -160,6 +165,16 @@ class RunFolder:
     def attempts_path(self) -> Path:
         """Which tables of which synthesizer were judged by this folder's rows, as JSON."""
         return self.private / "attempts.json"
+
+    @property
+    def reference_path(self) -> Path:
+        """What a later table is compared with; see `synthgen.drift`."""
+        return self.private / "reference.json"
+
+    @property
+    def drift_path(self) -> Path:
+        """How the input differs from that of the run that it was compared with, as JSON."""
+        return self.private / "drift.json"
 
     @property
     def receipts_path(self) -> Path:
@@ -280,6 +295,13 @@ class RunFolder:
         return len(tables)
 
     @property
+    def drift(self) -> dict[str, Any] | None:
+        """What the input was compared with and what was found; None if it was not compared."""
+        if not self.drift_path.exists():
+            return None
+        return dict(json.loads(self.drift_path.read_text(encoding="utf-8")))
+
+    @property
     def input(self) -> tuple[Measurement, ...]:
         """The measurements of the input against its schema."""
         self.require(self.input_path, "ingest")
@@ -309,6 +331,11 @@ class RunFolder:
             return []
         return [json.loads(s) for s in self.log_path.read_text(encoding="utf-8").splitlines()]
 
+    @property
+    def seconds(self) -> dict[str, float]:
+        """How long each stage took when it was last done."""
+        return {e["stage"]: e["seconds"] for e in self.events if e["event"] == "done"}
+
     def has_begun(self, stage: str) -> bool:
         """Whether `stage` was ever started."""
         return any((e["stage"], e["event"]) == (stage, "start") for e in self.events)
@@ -324,6 +351,11 @@ class RunFolder:
         """Hold the run folder for this process alone; TargetBusy if another one has it."""
         with reserve(self.private / "run"):
             yield
+
+    @property
+    def is_held(self) -> bool:
+        """Whether a process is at work in the folder."""
+        return is_held(self.private / "run")
 
     def require(self, path: Path, stage: str) -> None:
         """Raise ConfigError, naming the `stage` that writes it, if `path` is not there."""

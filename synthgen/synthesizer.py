@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from synthgen import conditions as cond
 from synthgen.completion import Completion, best_guess, impute
 from synthgen.conditions import Condition
-from synthgen.config import RunConfig, TrainConfig
+from synthgen.config import DriftConfig, RunConfig, RunsConfig, TrainConfig
 from synthgen.dp import release
 from synthgen.dp.noise import Noise
 from synthgen.dp.tree import Tree, TreeDrawer
@@ -451,7 +451,14 @@ class Synthesizer:
             raise ConfigError(f"bundle folder {folder} is not empty")
         (folder / "schema.toml").write_text(self.schema.to_toml(comments=False), encoding="utf-8")
         # Where the data came from and where it went is the run's business, not the bundle's.
-        private = {"data": "", "to": "", "schema_path": None, "warm_start": None}
+        private = {
+            "data": "",
+            "to": "",
+            "schema_path": None,
+            "warm_start": None,
+            "drift": DriftConfig(),
+            "runs": RunsConfig(),
+        }
         public = self.config.model_copy(update=private)
         (folder / "config.toml").write_text(public.to_toml(), encoding="utf-8")
         self.encoder.save(folder / "encoder.json")

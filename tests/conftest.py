@@ -5,12 +5,19 @@ They are made once a session. Tests must not write into them; copy a folder to c
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from flows.environment import DEFAULTS
 from synthgen import demo
 from synthgen.config import RunConfig
 from synthgen.pipeline import Outcome, run
@@ -87,3 +94,49 @@ def finished(
     """One run that the lenient gate passed, exported to ``out.csv`` beside its folder."""
     folder = tmp_path_factory.mktemp("finished")
     return run(tiny_config(folder / "out.csv"), run_dir=folder / "run")
+
+
+@pytest.fixture(scope="session")
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """A real Prefect server on loopback, schedules and all; the environment of its clients."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
+    environment = {
+        **kept,
+        **DEFAULTS,
+        "PREFECT_HOME": str(tmp_path_factory.mktemp("prefect")),
+        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
+        "PREFECT_SERVER_EPHEMERAL_ENABLED": "false",
+        "PREFECT_RUNNER_POLL_FREQUENCY": "2",
+    }
+    command = [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)]
+    command += ["--host", "127.0.0.1", "--no-ui"]
+    log = tmp_path_factory.mktemp("server") / "log"
+    with log.open("w") as file:
+        server = subprocess.Popen(command, env=environment, stdout=file, stderr=file)
+    try:
+        wait_until(lambda: _answers(environment["PREFECT_API_URL"]), 300, log.read_text)
+        yield environment
+    finally:
+        server.terminate()
+        server.wait(60)
+
+
+def wait_until(
+    holds: Callable[[], object], seconds: float, otherwise: Callable[[], str] = lambda: ""
+) -> None:
+    """Return when `holds`; fail after so many seconds, with what `otherwise` tells."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, otherwise()[-3_000:]
+        time.sleep(0.5)
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False

@@ -29,7 +29,7 @@ def commands() -> list[list[str]]:
 def verbs() -> list[str]:
     plain = [c.name or c.callback.__name__ for c in app.registered_commands if c.callback]
     nested = [f"schema {c.name}" for c in schema_app.registered_commands]
-    return [*plain, *nested]
+    return [*plain, *nested, "runs", "runs prune"]
 
 
 @pytest.mark.parametrize("block", blocks("python"))
@@ -49,7 +49,8 @@ def test_toml_blocks_are_valid_configurations(block: str) -> None:
 @pytest.mark.parametrize("command", commands(), ids=" ".join)
 def test_commands_exist_with_their_options(command: list[str]) -> None:
     words = command[1:]
-    verb = words[:2] if words[0] == "schema" else words[:1]
+    in_group = words[0] == "schema" or words[:2] == ["runs", "prune"]
+    verb = words[:2] if in_group else words[:1]
     shown = CliRunner().invoke(app, [*verb, "--help"])
     assert shown.exit_code == 0
     for option in (w for w in words if w.startswith("--")):

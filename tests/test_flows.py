@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from flows.environment import DEFAULTS, set_defaults, use_temporary_server
@@ -14,20 +15,28 @@ from synthgen.config import RunConfig
 from synthgen.errors import DataError, TargetExists
 from synthgen.files import sha256
 from synthgen.pipeline import Outcome
+from synthgen.run_folder import RunFolder
 
 Configure = Callable[..., RunConfig]
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A temporary Prefect server for this process."""
+def server(prefect_server: dict[str, str]) -> Iterator[None]:
+    """Let the flows of this process run at the session's server."""
     set_defaults()
-    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
-    from prefect.testing.utilities import prefect_test_harness
+    from prefect.settings import (
+        PREFECT_API_URL,
+        PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+        PREFECT_HOME,
+        temporary_settings,
+    )
 
-    with (
-        prefect_test_harness(server_startup_timeout=180),
-        temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
+    with temporary_settings(
+        {
+            PREFECT_API_URL: prefect_server["PREFECT_API_URL"],
+            PREFECT_HOME: Path(prefect_server["PREFECT_HOME"]),
+            PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,  # its thread costs a second a flow
+        }
     ):
         yield
 
@@ -110,9 +119,13 @@ class TestFlow:
         assert len(states()) == before
 
     def test_a_deployment_gives_a_configuration_file(
-        self, tiny_config: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self,
+        tiny_config: Configure,
+        demo_files: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        from flows.synthesize import synthesize
+        from flows.synthesize import retrain_if_drifted, synthesize, validate_only
 
         monkeypatch.chdir(tmp_path)
         (tmp_path / "nightly.toml").write_text(tiny_config(tmp_path / "out.csv").to_toml())
@@ -123,7 +136,43 @@ class TestFlow:
             "sha256": sha256(tmp_path / "out.csv"),
             "rows": 400,
         }
-        assert len(list((tmp_path / "runs").iterdir())) == 1
+        (run,) = (tmp_path / "runs").iterdir()
+        assert RunFolder.open(run).config.seed != 1, "another night, other rows"
+
+        # the next night: the same input, so there is nothing to do; then another one
+        (tmp_path / "watch.toml").write_text(
+            tiny_config(tmp_path / "out.csv", overwrite=True).to_toml()
+        )
+        state = retrain_if_drifted("watch.toml", return_state=True)
+        assert (state.type.value, state.name) == ("COMPLETED", "Unchanged")
+        frame = pd.read_csv(demo_files / "admissions.csv", dtype=str, keep_default_na=False)
+        frame.loc[frame.index % 2 == 0, "ward"] = frame["ward"].mode()[0]
+        frame.to_csv(tmp_path / "other.csv", index=False)
+        config = tiny_config(tmp_path / "out.csv", overwrite=True, data=str(tmp_path / "other.csv"))
+        (tmp_path / "other.toml").write_text(config.to_toml())
+        state = synthesize("other.toml", return_state=True)
+        assert (state.type.value, state.name) == ("FAILED", "Drifted")
+        assert "column 'ward': PSI" in str(state.message)
+        assert [p.name for p in (tmp_path / "runs").iterdir()] == [run.name]
+
+        # a run that stands: judged again, and gone on with though nothing is left to do
+        again = validate_only(str(run))
+        assert again["path"] == str(run / "decision.json")
+        receipt = synthesize(str(run))
+        assert receipt["sha256"] == sha256(tmp_path / "out.csv")
+
+    def test_the_slot_of_the_gpu_is_one(self) -> None:
+        from prefect import get_client
+        from prefect.concurrency.sync import concurrency
+
+        from flows.synthesize import GPU, gpu_slot
+
+        with gpu_slot():
+            with get_client(sync_client=True) as client:
+                limit = client.read_global_concurrency_limit_by_name(GPU)
+            assert (limit.limit, limit.active_slots) == (1, 1)
+            with pytest.raises(TimeoutError), concurrency(GPU, timeout_seconds=1, strict=True):
+                pass
 
 
 def test_a_user_s_settings_stay(monkeypatch: pytest.MonkeyPatch) -> None:
