@@ -384,6 +384,28 @@ class RunsConfig(_Section):
     )
 
 
+class ScaleConfig(_Section):
+    """Rows drawn by several processes, through Dask (extra ``synthgen[dask]``)."""
+
+    workers: int = Field(0, ge=0, le=1_024, description="processes of this machine; 0: none")
+    scheduler: str | None = Field(
+        None,
+        pattern=r"^(tcp|tls)://[^@]+$",
+        description="address of a Dask cluster that sees the run folder under the same path",
+    )
+
+    @model_validator(mode="after")
+    def _refuse_both(self) -> ScaleConfig:
+        if self.workers and self.scheduler:
+            raise ValueError("give scale.workers or scale.scheduler, not both")
+        return self
+
+    @property
+    def is_on(self) -> bool:
+        """Whether rows are drawn by several processes."""
+        return bool(self.workers or self.scheduler)
+
+
 class RunConfig(_Section):
     """Everything that decides a run, besides the code and the data.
 
@@ -409,6 +431,7 @@ class RunConfig(_Section):
     report: ReportConfig = ReportConfig()
     drift: DriftConfig = DriftConfig()
     runs: RunsConfig = RunsConfig()
+    scale: ScaleConfig = ScaleConfig()
 
     @model_validator(mode="after")
     def _refuse_what_cannot_start_warm(self) -> RunConfig:

@@ -566,8 +566,14 @@ def generate(folder: RunFolder) -> Receipt:
         config = folder.config
         folder.require(folder.bundle_path, "train")
         fitted = Synthesizer.load(folder.bundle_path, device=config.device)
-        frames = fitted.sample_batches(config.rows, seed=seed_of(config))
-        n_rows = folder.write_batches(folder.synthetic_path, frames, fitted.schema)
+        if config.scale.is_on:
+            from synthgen.scale import drawn_by_many
+
+            with drawn_by_many(folder) as tables:
+                n_rows = folder.write_arrow(folder.synthetic_path, tables, fitted.schema)
+        else:
+            frames = fitted.sample_batches(config.rows, seed=seed_of(config))
+            n_rows = folder.write_batches(folder.synthetic_path, frames, fitted.schema)
         draws = judged_draws(folder)
         for path, seed in draws.items():
             frames = fitted.sample_batches(min(config.rows, MAX_JUDGED_ROWS), seed=seed)

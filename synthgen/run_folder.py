@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 
 from synthgen.checks.check import Measurement, Report
 from synthgen.checks.gate import Decision
@@ -21,7 +22,14 @@ from synthgen.errors import ConfigError, TargetExists
 from synthgen.export import Manifest
 from synthgen.files import is_held, reserve, sha256, staged, sweep
 from synthgen.schema import TableSchema
-from synthgen.table import PackedTable, RealTable, SyntheticTable, write_batches, write_table
+from synthgen.table import (
+    PackedTable,
+    RealTable,
+    SyntheticTable,
+    write_arrow,
+    write_batches,
+    write_table,
+)
 
 #: The stages of a run, in their order.
 STAGES = ("ingest", "train", "generate", "validate", "export")
@@ -165,6 +173,11 @@ class RunFolder:
     def attempts_path(self) -> Path:
         """Which tables of which synthesizer were judged by this folder's rows, as JSON."""
         return self.private / "attempts.json"
+
+    @property
+    def parts_path(self) -> Path:
+        """Where several processes put the rows that they draw, until they are in one file."""
+        return self.private / "parts"
 
     @property
     def reference_path(self) -> Path:
@@ -379,6 +392,11 @@ class RunFolder:
         with staged(path, mode=0o600) as temporary:
             return write_batches(temporary, frames, schema)
 
+    def write_arrow(self, path: Path, tables: Iterable[pa.Table], schema: TableSchema) -> int:
+        """Write what `table.to_arrow` made as Parquet, atomically, with mode 0600; return rows."""
+        with staged(path, mode=0o600) as temporary:
+            return write_arrow(temporary, tables, schema)
+
     def log(self, **event: Any) -> None:
         """Append `event` to the log and tell the listener."""
         _append(self.log_path, {"time": now(), **event})
@@ -394,6 +412,10 @@ class RunFolder:
             return
         _append(self.training_path, step)
         tell({"event": "step", **step})
+
+    def tell_step(self, *, stage: str, step: int, steps: int) -> None:
+        """Tell the listener how far a stage is; the log does not hold that."""
+        tell({"stage": stage, "event": "step", "phase": stage, "step": step, "steps": steps})
 
     def receipt(self, stage: str, path: Path, rows: int) -> Receipt:
         """Return the receipt of `stage`, whose main file is `path`."""

@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from synthgen import conditions as cond
 from synthgen.completion import Completion, best_guess, impute
 from synthgen.conditions import Condition
-from synthgen.config import DriftConfig, RunConfig, RunsConfig, TrainConfig
+from synthgen.config import DriftConfig, RunConfig, RunsConfig, ScaleConfig, TrainConfig
 from synthgen.dp import release
 from synthgen.dp.noise import Noise
 from synthgen.dp.tree import Tree, TreeDrawer
@@ -37,7 +37,7 @@ from synthgen.files import sha256
 from synthgen.gan import dp
 from synthgen.gan.given import Completer
 from synthgen.gan.nets import Form, Generator
-from synthgen.gan.sample import BLOCK, Drawer, Restriction
+from synthgen.gan.sample import BLOCK, CHUNK, Drawer, Restriction
 from synthgen.gan.train import Log, fit
 from synthgen.gan.transplant import Start
 from synthgen.gan.world import ALONE, World, joined
@@ -51,8 +51,8 @@ BUNDLE_FILES = ("schema.toml", "config.toml", "encoder.json", "generator.safeten
 MAX_BUNDLE_BYTES = 2**30
 #: Fewer rows cannot be learnt from: bins, levels and a validation share would be single rows.
 MIN_ROWS = 20
-#: Blocks in one batch.
-BLOCKS_A_BATCH = 64
+#: Rows of a chunk: what is drawn at once, and what several processes share among them.
+CHUNK_ROWS = CHUNK * BLOCK
 #: Rows drawn for one that satisfies conditions on computed columns, before giving up.
 MAX_REJECTION = 500
 #: Rows drawn without a single one that satisfies them, before giving up.
@@ -298,11 +298,12 @@ class Synthesizer:
             asked = [c for c in conditions if c.column == name]
             cond.common_bounds(asked, self.schema.column(name))
         drawer = self._drawer(seed, self._restriction(conditions))
-        habits = [stream(seed, "decode", i) for i in range(len(self.encoder.parts))]
         done = tried = 0
         while done < n:
             first = tried // BLOCK
-            last = first + min(BLOCKS_A_BATCH, -(-(n - done) // BLOCK))
+            last = first + min(CHUNK - first % CHUNK, -(-(n - done) // BLOCK))
+            if first % CHUNK == 0:
+                habits = self._habits(seed, first // CHUNK)
             frame = self.encoder.inverse_transform(drawer.draw(range(first, last)), habits)
             tried += len(frame)
             frame = self._satisfying(frame, conditions).iloc[: n - done]
@@ -315,6 +316,25 @@ class Synthesizer:
             if len(frame):
                 yield self._complete(frame, done, seed)
             done += len(frame)
+
+    def sample_chunk(self, number: int, n: int, *, seed: int) -> pd.DataFrame:
+        """Return the rows of one chunk of a draw of `n`: those that `sample` has there.
+
+        Parameters
+        ----------
+        number : int
+            Chunks have `CHUNK_ROWS` rows, the last one what is left of `n`.
+        """
+        start, first = number * CHUNK_ROWS, number * CHUNK
+        rows = min(CHUNK_ROWS, n - start)
+        drawer = self._drawer(seed, self._restriction(()))
+        table = drawer.draw(range(first, first + -(-rows // BLOCK)))
+        frame = self.encoder.inverse_transform(table, self._habits(seed, number))
+        return self._complete(frame.iloc[:rows], start, seed)
+
+    def _habits(self, seed: int, chunk: int) -> list[np.random.Generator]:
+        """Return a stream for each part, of the rounding habits in one chunk of rows."""
+        return [stream(seed, "decode", i, chunk) for i in range(len(self.encoder.parts))]
 
     def complete(self, rows: pd.DataFrame, *, seed: int, copies: int = 1) -> Iterator[pd.DataFrame]:
         """Yield whole rows that hold the cells of `rows`, everything else drawn given these.
@@ -458,6 +478,7 @@ class Synthesizer:
             "warm_start": None,
             "drift": DriftConfig(),
             "runs": RunsConfig(),
+            "scale": ScaleConfig(),
         }
         public = self.config.model_copy(update=private)
         (folder / "config.toml").write_text(public.to_toml(), encoding="utf-8")

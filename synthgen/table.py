@@ -352,6 +352,11 @@ def write_batches(path: Path, frames: Iterable[pd.DataFrame], schema: TableSchem
 
     Memory is that of `BATCH_ROWS` rows and of one frame, however many frames there are.
     """
+    return write_arrow(path, (to_arrow(frame, schema) for frame in frames), schema)
+
+
+def write_arrow(path: Path, tables: Iterable[pa.Table], schema: TableSchema) -> int:
+    """Write tables that `to_arrow` made, as `write_batches` does; return the number of rows."""
     pending: list[pa.Table] = []
     rows = waiting = 0
     with pq.ParquetWriter(
@@ -360,9 +365,9 @@ def write_batches(path: Path, frames: Iterable[pd.DataFrame], schema: TableSchem
         compression="zstd",
         write_page_checksum=True,
     ) as writer:
-        for frame in frames:
-            pending.append(to_arrow(frame, schema))
-            rows, waiting = rows + len(frame), waiting + len(frame)
+        for table in tables:
+            pending.append(table)
+            rows, waiting = rows + len(table), waiting + len(table)
             if waiting >= BATCH_ROWS:
                 writer.write_table(pa.concat_tables(pending), BATCH_ROWS)
                 pending, waiting = [], 0

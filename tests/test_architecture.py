@@ -36,6 +36,7 @@ ROWS = {
     "synthgen.run_folder": 6,
     "synthgen.uses": 6,
     "synthgen.runs": 6,
+    "synthgen.scale": 6,
     "synthgen.pipeline": 6,
     "synthgen.plan": 6,
     "synthgen.augment": 6,
@@ -60,6 +61,7 @@ ONLY_IN = {
     "torch": ("synthgen.gan", "synthgen.synthesizer"),
     "great_expectations": ("synthgen.checks.expectations",),
     "prefect": ("flows",),
+    "distributed": ("synthgen.scale",),
     "typer": ("synthgen.cli",),
     "rich": ("synthgen.progress",),
 }

@@ -1,8 +1,9 @@
 """Drawing rows: tokens in a random order, each from what is known so far, then offsets in one pass.
 
 Rows are drawn in blocks of a fixed size, each with its own order and its own random stream, and the
-last block is drawn whole and cut. So a row depends on the seed and on its number alone: not on how
-many rows are asked for, nor on how they are batched.
+last block is drawn whole and cut. Blocks stand in chunks; what is spread over many rows is spread
+over a chunk. So a row depends on the seed and on its number alone: not on how many rows are asked
+for, nor on how they are batched, nor on which process draws which chunk.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from synthgen.rng import derive, stream
 #: Rows drawn together, in one order. Part of what a seed means: another size gives other rows.
 #: Small, because some orders of columns are a little worse than others, and many blocks average.
 BLOCK = 512
+#: Blocks of a chunk; part of what a seed means as well.
+CHUNK = 64
 _IMPOSSIBLE = -1e9
 
 
@@ -66,20 +69,21 @@ def visiting_groups(
 
 
 class Tails:
-    """Offsets of the outermost cells: spread evenly over a whole draw, not by chance.
+    """Offsets of the outermost cells: spread evenly over a chunk of a draw, not by chance.
 
     A cell of a tail held m training rows, so its rows' offsets are the middles of m equal strata,
     in a random order, again and again. Independent offsets would put the largest value of a table
     anywhere; these put it where the largest of m values is expected.
     """
 
-    def __init__(self, layout: Layout, seed: int) -> None:
+    def __init__(self, layout: Layout, seed: int, chunk: int) -> None:
         self._layout = layout
         self._seed = seed
+        self._chunk = chunk
         self._seen: dict[tuple[int, int], int] = {}
 
     def spread(self, table: EncodedTable) -> None:
-        """Set the offsets of the next rows of the draw, in place."""
+        """Set the offsets of the next rows of the chunk, in place."""
         for o, cells in enumerate(self._layout.tails):
             coarse = table.tokens[:, self._layout.offset_parents[o]]
             fine_at = self._layout.offset_fines[o]
@@ -89,14 +93,15 @@ class Tails:
                     inside &= table.tokens[:, fine_at] == fine
                 rows = np.flatnonzero(inside)
                 seen = self._seen.get((o, side), 0)
-                order = stream(self._seed, "tails", o, side).permutation(max(n_strata, 1))
+                mixed = stream(self._seed, "tails", o, side, self._chunk)
+                order = mixed.permutation(max(n_strata, 1))
                 strata = order[(seen + np.arange(len(rows))) % len(order)]
                 table.offsets[rows, o] = (strata + 0.5) / len(order)
                 self._seen[o, side] = seen + len(rows)
 
 
 class Drawer:
-    """Draws the blocks of one seed, in their order; the weights are read when it is made.
+    """Draws the blocks of one seed, chunk by chunk; the weights are read when it is made.
 
     Where several columns are restricted, rows are weighted by how likely the next restriction is
     given the ones before, and resampled (sequential importance resampling, Gordon et al. 1993), so
@@ -131,16 +136,18 @@ class Drawer:
             t: torch.from_numpy(w).to(self._device, torch.float32).clamp(min=_IMPOSSIBLE)
             for t, w in restriction.weights.items()
         }
-        self._tails = Tails(layout, seed)
+        self._tails = Tails(layout, seed, 0)
 
     def draw(self, blocks: range) -> EncodedTable:
-        """Draw the next blocks: their numbers go on where the last call ended.
+        """Draw blocks of one chunk, from its first one or from where the last call ended.
 
         Raises
         ------
         DataError
             If the restriction cannot be met.
         """
+        if blocks.start % CHUNK == 0:
+            self._tails = Tails(self._layout, self._seed, blocks.start // CHUNK)
         drawn = [self._block(number) for number in blocks]
         tokens, offsets = (np.concatenate(part) for part in zip(*drawn, strict=True))
         table = EncodedTable(tokens, offsets, self._layout)

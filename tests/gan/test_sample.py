@@ -246,7 +246,7 @@ def test_tails_visit_every_stratum_once_whatever_the_blocks() -> None:
         tokens[:, layout.offset_fines[0]] = fine
 
     def offsets(*sizes: int) -> np.ndarray:
-        tails, out = Tails(layout, seed=3), []
+        tails, out = Tails(layout, seed=3, chunk=0), []
         for size in sizes:
             block = EncodedTable(tokens[:size], np.zeros((size, 1), np.float32), layout)
             tails.spread(block)
