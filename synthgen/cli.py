@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from synthgen.config import RunConfig
     from synthgen.pipeline import Outcome
     from synthgen.plan import Estimate
+    from synthgen.progress import Level
     from synthgen.report import Comparison
     from synthgen.run_folder import RunFolder
 
@@ -58,6 +59,9 @@ Epsilon = Annotated[
     typer.Option("--epsilon", help="Train with differential privacy (needs a declared schema)."),
 ]
 Delta = Annotated[float | None, typer.Option("--delta", help="With --epsilon; default 1e-6.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only errors and the result.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Every event.")]
+LogJson = Annotated[bool, typer.Option("--log-json", help="Every event as JSON, on stderr.")]
 RunDir = Annotated[
     Path | None, typer.Option("--run-dir", help="Run folder; left out: runs/<time>-<random>.")
 ]
@@ -81,7 +85,7 @@ def verb(function: Callable[P, None]) -> Callable[P, None]:
         try:
             function(*args, **kwargs)
         except SynthgenError as error:
-            _say(f"error: {error}")
+            _say_error(error, as_json=kwargs.get("log_json") is True)
             raise typer.Exit(error.exit_code) from None
         except typer.Exit:
             raise
@@ -194,6 +198,9 @@ def run(
     accept_drift: AcceptDrift = False,
     overwrite: Overwrite = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Read, plan, write nothing.")] = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    log_json: LogJson = False,
     as_json: AsJson = False,
 ) -> None:
     """Learn from a table, write a synthetic one, judge it; it leaves only if the gate passes it.
@@ -219,13 +226,20 @@ def run(
         _print_plan(settings, run_dir, as_json=as_json)
     else:
         as_flow = flow or bool(os.environ.get("PREFECT_API_URL"))
-        _finish(_run(settings, run_dir, as_flow=as_flow), as_json=as_json)
+        _finish(
+            _run(settings, run_dir, _level(quiet, verbose, log_json), as_flow=as_flow),
+            as_json=as_json,
+        )
 
 
 @app.command()
 @verb
 def resume(
-    run: Annotated[Path, typer.Argument(help="Run folder.")], as_json: AsJson = False
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    log_json: LogJson = False,
+    as_json: AsJson = False,
 ) -> None:
     """Go on with a run that was interrupted, killed or failed, from where it was.
 
@@ -233,7 +247,7 @@ def resume(
     """
     from synthgen import pipeline
 
-    with _progress() as listener:
+    with _progress(_level(quiet, verbose, log_json)) as listener:
         outcome = pipeline.resume(run, progress=listener)
     _finish(outcome, as_json=as_json)
 
@@ -278,6 +292,9 @@ def demo(
     rows: Annotated[int, typer.Option("--rows", help="Real and synthetic rows.")] = 10_000,
     seed: Seed = 0,
     run_dir: RunDir = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    log_json: LogJson = False,
     as_json: AsJson = False,
 ) -> None:
     """Run the embedded demo table (made-up hospital admissions) through the whole flow.
@@ -306,7 +323,10 @@ def demo(
             }
         )
         to.parent.mkdir(parents=True, exist_ok=True)
-        _finish(_run(settings, root, as_flow=True), as_json=as_json)
+        _finish(
+            _run(settings, root, _level(quiet, verbose, log_json), as_flow=True),
+            as_json=as_json,
+        )
 
 
 @app.command()
@@ -323,6 +343,9 @@ def train(
     epsilon: Epsilon = None,
     delta: Delta = None,
     overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    log_json: LogJson = False,
 ) -> None:
     """Learn from a table and keep only the synthesizer's bundle (itself sensitive).
 
@@ -345,7 +368,7 @@ def train(
         delta=delta,
         overwrite=overwrite or None,
     )
-    with _progress() as listener:
+    with _progress(_level(quiet, verbose, log_json)) as listener:
         is_written = train_bundle(settings, progress=listener)
     if is_written:  # of several processes only the first one writes, and says so
         _say("the bundle was trained on real rows: treat it as personal data")
@@ -479,6 +502,9 @@ def validate(
     data_docs: Annotated[
         bool, typer.Option("--data-docs", help="Of a run, Great Expectations' page, no samples.")
     ] = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    log_json: LogJson = False,
     as_json: AsJson = False,
 ) -> None:
     """Judge the table of a run again, or any synthetic table: CSV or Parquet, other tools' too.
@@ -494,7 +520,11 @@ def validate(
         if (real, holdout, synthetic) != (None, None, None):
             raise ConfigError("give a run folder, or --real, --holdout and --synthetic: not both")
         folder = RunFolder.open(run)
-        with folder.held(), _progress() as listener, listening(listener):
+        with (
+            folder.held(),
+            _progress(_level(quiet, verbose, log_json)) as listener,
+            listening(listener),
+        ):
             pipeline.validate(folder, data_docs=data_docs)
         _finish(pipeline.Outcome(folder, folder.decision, None), as_json=as_json)
         return
@@ -735,14 +765,30 @@ def _settings(
     return settings
 
 
-def _progress() -> Any:
+def _say_error(error: SynthgenError, *, as_json: bool) -> None:
+    if not as_json:
+        _say(f"error: {error}")
+        return
+    from synthgen.run_folder import now
+
+    told = {"time": now(), "event": "error", "error": type(error).__name__, "text": str(error)}
+    _say(json.dumps(told))
+
+
+def _level(quiet: bool, verbose: bool, log_json: bool) -> Level:
+    if quiet + verbose + log_json > 1:
+        raise ConfigError("give one of --quiet, --verbose and --log-json")
+    return "quiet" if quiet else "verbose" if verbose else "json" if log_json else "normal"
+
+
+def _progress(level: Level) -> Any:
     from synthgen.progress import progress
 
-    return progress()
+    return progress(level=level)
 
 
-def _run(settings: RunConfig, run_dir: Path | None, *, as_flow: bool) -> Outcome:
-    with _progress() as listener:
+def _run(settings: RunConfig, run_dir: Path | None, level: Level, *, as_flow: bool) -> Outcome:
+    with _progress(level) as listener:
         if as_flow:
             from flows.environment import use_temporary_server
 

@@ -13,6 +13,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import resource
 import secrets
 import shutil
 import tempfile
@@ -320,7 +321,7 @@ def debugging() -> bool:
 @contextmanager
 def _stage(folder: RunFolder, name: str) -> Iterator[None]:
     """Log start and end; let nothing through the boundary that could quote data."""
-    start = time.monotonic()
+    start, cpu = time.monotonic(), time.process_time()
     folder.forget(name)
     folder.log(stage=name, event="start")
     try:
@@ -333,7 +334,15 @@ def _stage(folder: RunFolder, name: str) -> Iterator[None]:
         remedy = f"go on with: synthgen resume {folder.root}"
         folder.log(stage=name, event="interrupted", text=remedy)
         raise
-    folder.log(stage=name, event="done", seconds=round(time.monotonic() - start, 2))
+    receipt = folder.finished(name, check=False)
+    folder.log(
+        stage=name,
+        event="done",
+        seconds=round(time.monotonic() - start, 2),
+        cpu_seconds=round(time.process_time() - cpu, 2),
+        rows=0 if receipt is None else receipt.rows,
+        peak_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1_024,
+    )
 
 
 def ingest(folder: RunFolder) -> Receipt:
@@ -660,7 +669,7 @@ def export(
             synthetic_table(folder),
             decision,
             config.to if to is None else to,
-            manifest=provenance(folder) | {"stages": folder.seconds},
+            manifest=provenance(folder) | {"stages": folder.stages},
             overwrite=may_overwrite,
             privacy=privacy_statement(folder.draw.get("dp")),
             measured=folder.draw.get("dp") is None,

@@ -1,19 +1,26 @@
-"""Progress on stderr: training watched live on a terminal, a line now and then elsewhere."""
+"""What goes on, on stderr: training watched live on a terminal, a line now and then elsewhere.
+
+Or nothing, or every event, or every event as JSON: names and numbers, never a cell.
+"""
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
+from typing import Literal
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from synthgen.run_folder import Event, Listener
+from synthgen.run_folder import Event, Listener, now
 
+#: How much is told.
+Level = Literal["quiet", "normal", "verbose", "json"]
 SECONDS_BETWEEN_LINES = 10.0
 #: Heights of a curve, and the same for a terminal that knows no others than ASCII.
 BLOCKS, ASCII_BLOCKS = "▁▂▃▄▅▆▇█", "_.-~=+*#"
@@ -22,15 +29,25 @@ WIDTH = 40
 
 
 @contextmanager
-def progress(console: Console | None = None) -> Iterator[Listener]:
+def progress(console: Console | None = None, level: Level = "normal") -> Iterator[Listener]:
     """Yield a listener for the events of a run (see `synthgen.run_folder.listening`)."""
     console = console or Console(stderr=True, highlight=False)
-    if console.is_terminal:
+
+    def write(text: str) -> None:
+        console.print(text, markup=False, soft_wrap=True)
+
+    if level == "quiet":
+        yield lambda event: None
+    elif level == "json":
+        yield lambda event: write(json.dumps({"time": now(), **event}))
+    elif level == "verbose":
+        yield lambda event: write(_stage_line(event) or _plain(event))
+    elif console.is_terminal:
         view = _View(console)
         with Live(view, console=console, transient=True, refresh_per_second=4):
             yield view
     else:
-        yield lines(lambda text: console.print(text, markup=False, soft_wrap=True))
+        yield lines(write)
 
 
 def lines(write: Callable[[str], None]) -> Listener:
@@ -131,6 +148,14 @@ def _stage_line(event: Event) -> str | None:
     if event["event"] == "done":
         return f"{event['stage']:<9} done in {event['seconds']:.1f} s"
     return None
+
+
+def _plain(event: Event) -> str:
+    """Return any event as words: ``train     step step=20 steps=40 loss=3.1``."""
+    known = ("stage", "event", "phase", "time")
+    rest = " ".join(f"{k}={v}" for k, v in event.items() if k not in known)
+    place = event.get("phase", event.get("stage", "train"))
+    return f"{place:<9} {event['event']} {rest}".rstrip()
 
 
 class _View:

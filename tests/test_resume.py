@@ -4,6 +4,7 @@ Each cut is a real one: a forked process runs the stages, and at a chosen point 
 training) sends itself SIGKILL or SIGTERM.
 """
 
+import io
 import json
 import os
 import shutil
@@ -14,13 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
+from typer.testing import CliRunner
 
 from synthgen import pipeline
-from synthgen.cli import _terminate
+from synthgen.cli import _terminate, app
 from synthgen.config import RunConfig
 from synthgen.errors import ConfigError, StageError, TargetBusy, TargetExists
 from synthgen.files import reserve, sha256, sweep
 from synthgen.pipeline import Outcome
+from synthgen.progress import Level, progress
 from synthgen.run_folder import Event, RunFolder, listening
 
 Configure = Callable[..., RunConfig]
@@ -240,3 +244,37 @@ def test_private_training_that_failed_is_charged_again(
         pipeline.advance(folder, "train")
     pipeline.advance(folder, "train")
     assert len(ledger_of(tmp_path)) == 2
+
+
+@pytest.mark.parametrize("level", ["quiet", "normal", "verbose", "json"])
+def test_what_is_told_of_a_run(finished: Outcome, tmp_path: Path, level: Level) -> None:
+    shutil.copytree(finished.folder.root, tmp_path / "run")
+    folder = RunFolder.open(tmp_path / "run")
+    said = io.StringIO()
+    with progress(Console(file=said), level) as listener, listening(listener):
+        folder.draw_path.write_text(folder.draw_path.read_text() + " ")
+        pipeline.advance(folder, "ingest")
+        pipeline.advance(folder, "generate")
+    lines = said.getvalue().splitlines()
+    if level == "quiet":
+        assert not lines
+    elif level == "json":
+        events = [json.loads(line) for line in lines]
+        kept, start, done = events
+        assert [e["event"] for e in events] == ["kept", "start", "done"]
+        assert (kept["stage"], start["stage"], done["rows"]) == ("ingest", "generate", 400)
+        assert {"time", "seconds", "cpu_seconds", "peak_mib"} <= set(done)
+    else:
+        assert lines[0] == "ingest    was done"
+        assert lines[-1].startswith("generate  done in ")
+        assert len(lines) == (3 if level == "verbose" else 2)
+
+
+def test_an_error_as_json(tmp_path: Path) -> None:
+    config = ["--data", str(tmp_path / "gone.csv"), "--to", str(tmp_path / "out.csv")]
+    told = CliRunner().invoke(app, ["run", *config, "--log-json"])
+    assert told.exit_code == 2
+    (line,) = [json.loads(s) for s in told.stderr.splitlines() if '"error"' in s and "text" in s]
+    assert (line["event"], line["error"]) == ("error", "DataError")
+    both = CliRunner().invoke(app, ["run", *config, "--log-json", "--quiet"])
+    assert (both.exit_code, "give one of" in both.stderr) == (2, True)
