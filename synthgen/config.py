@@ -354,10 +354,16 @@ class GatePolicy(_Section):
 
 
 class ReportConfig(_Section):
-    """What is written beside the report."""
+    """What is written beside the report, and while training lasts."""
 
     data_docs: bool = Field(
         False, description="a page of Great Expectations on the output: counts, no samples"
+    )
+    preview_minutes: float | None = Field(
+        None,
+        ge=0,
+        description="minutes between pictures of real and current synthetic columns, made at a "
+        "held-out score; None: none",
     )
 
 

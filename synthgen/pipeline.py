@@ -72,6 +72,8 @@ if TYPE_CHECKING:
 MIN_ROWS = 50
 #: Rows of a table that is drawn only to be judged: the attacks look at no more.
 MAX_JUDGED_ROWS = 50_000
+#: Rows behind a preview: real ones at most, and drawn ones.
+PREVIEW_REAL_ROWS, PREVIEW_ROWS = 20_000, 2_000
 #: From here on squares, and with them means and spreads, come near the end of float64.
 MAX_MAGNITUDE = 1e100
 
@@ -456,6 +458,7 @@ def train(folder: RunFolder) -> Receipt:
                 log=lambda step: folder.log_step(step),
                 checkpoint=folder.checkpoint_path,
                 warm_start=_bundle_to_start_from(config),
+                watch=_previews(folder, real),
             )
         save_bundle(fitted, folder.bundle_path)
         receipt = _trained(folder, len(real))
@@ -481,6 +484,40 @@ def _gpu_alone(config: RunConfig) -> Iterator[None]:
     default_folder().mkdir(mode=0o700, parents=True, exist_ok=True)
     with reserve(default_folder() / "gpu", wait=True):
         yield
+
+
+def _previews(folder: RunFolder, real: PackedTable) -> Callable[[Synthesizer, int], None] | None:
+    """Return what draws a picture of the columns every few minutes of training, if asked for.
+
+    It sees training rows only: the holdout stays fresh for the gate.
+    """
+    config = folder.config
+    minutes = config.report.preview_minutes
+    if minutes is None:
+        return None
+    import numpy as np
+
+    from synthgen.report.preview import preview
+
+    stride = -(-len(real) // PREVIEW_REAL_ROWS)
+    shown = real.filter(np.arange(len(real)) % stride == 0).unpack().data
+    due = time.monotonic() + 60 * minutes
+
+    def watch(fitted: Synthesizer, step: int) -> None:
+        nonlocal due
+        if time.monotonic() < due:
+            return
+        try:
+            seed = derive(seed_of(config), "preview", step)
+            drawn = next(fitted.sample_batches(PREVIEW_ROWS, seed=seed))
+            title = f"{fitted.schema.name}, step {step:,}: {len(drawn):,} rows drawn"
+            folder.preview(step, preview(fitted.schema, shown, drawn, title))
+        except Exception as error:  # a picture is not worth a training, and its text may quote data
+            text = f"a preview could not be drawn ({type(error).__name__})"
+            folder.log(stage="train", event="note", text=text)
+        due = time.monotonic() + 60 * minutes
+
+    return watch
 
 
 def _trained(folder: RunFolder, rows: int) -> Receipt:
@@ -758,6 +795,8 @@ def _refuse_unprivate(config: RunConfig) -> None:
         )
     if config.warm_start is not None:
         raise ConfigError("differential privacy starts from nothing: leave warm_start out")
+    if config.report.preview_minutes is not None:
+        raise ConfigError("a preview shows real columns, not covered by epsilon: leave it out")
     check_public(TableSchema.load(config.schema_path))
 
 

@@ -419,6 +419,11 @@ class RunFolder:
         """Tell the listener how far a stage is; the log does not hold that."""
         tell({"stage": stage, "event": "step", "phase": stage, "step": step, "steps": steps})
 
+    def preview(self, step: int, picture: str) -> None:
+        """Keep a picture (SVG) of the columns at one step of training in ``private/preview/``."""
+        (self.private / "preview").mkdir(mode=0o700, exist_ok=True)
+        self.write(self.private / "preview" / f"step-{step:06d}.svg", picture)
+
     def receipt(self, stage: str, path: Path, rows: int) -> Receipt:
         """Return the receipt of `stage`, whose main file is `path`."""
         return Receipt(stage, str(path), sha256(path), rows)

@@ -23,7 +23,14 @@ from safetensors.torch import load_file, save_file
 from synthgen import conditions as cond
 from synthgen.completion import Completion, best_guess, impute
 from synthgen.conditions import Condition
-from synthgen.config import DriftConfig, RunConfig, RunsConfig, ScaleConfig, TrainConfig
+from synthgen.config import (
+    DriftConfig,
+    ReportConfig,
+    RunConfig,
+    RunsConfig,
+    ScaleConfig,
+    TrainConfig,
+)
 from synthgen.dp import release
 from synthgen.dp.noise import Noise
 from synthgen.dp.tree import Tree, TreeDrawer
@@ -120,6 +127,7 @@ class Synthesizer:
         checkpoint: Path | None = None,
         warm_start: Synthesizer | None = None,
         world: World = ALONE,
+        watch: Callable[[Synthesizer, int], None] | None = None,
     ) -> Synthesizer:
         """Fit encoder and generator on the N rows of `table`.
 
@@ -145,6 +153,9 @@ class Synthesizer:
         world : World, optional
             The processes that fit together (`gan.world`), all given the same rows and seed: the
             encoder is fitted on all of them, and each process trains on its share.
+        watch : callable, optional
+            Is shown a synthesizer as far as training has come, and the step, now and then; it may
+            draw from it. The bundle is the same with and without.
 
         Raises
         ------
@@ -177,6 +188,11 @@ class Synthesizer:
         share = table
         if world.size > 1:
             share = table.filter(np.arange(len(table)) % world.size == world.rank)
+
+        def show(generator: Generator, step: int) -> None:
+            if watch is not None:
+                watch(cls(encoder.schema, encoder, generator, config), step)
+
         generator = fit(
             encoder.transform(share),
             config.train,
@@ -186,6 +202,7 @@ class Synthesizer:
             checkpoint=checkpoint,
             start=start,
             world=world,
+            watch=None if watch is None else show,
         )
         facts |= {"rows": len(table), "seed": seed, "device": place.type, "version": __version__}
         return cls(encoder.schema, encoder, generator, config, facts)
@@ -477,6 +494,7 @@ class Synthesizer:
             "schema_path": None,
             "warm_start": None,
             "drift": DriftConfig(),
+            "report": ReportConfig(),
             "runs": RunsConfig(),
             "scale": ScaleConfig(),
         }

@@ -1,12 +1,16 @@
 """What a person sees of a run on a terminal and in a log."""
 
 import io
+from xml.etree import ElementTree
 
 import pytest
 from rich.console import Console
 
 from synthgen import progress as module
+from synthgen.demo import SCHEMA, demo_frame
+from synthgen.pipeline import ingest, prepare, train
 from synthgen.progress import Watch, progress, sparkline
+from synthgen.report.preview import preview
 
 STEPS = [
     {"event": "device", "stage": "train", "device": "cpu"},
@@ -71,3 +75,49 @@ def test_elsewhere_there_are_plain_lines_now_and_then(monkeypatch):
     assert lines[-2] == "train     step 40 of 100, loss 2.000, held-out 2.500, about 60 s left"
     assert lines[-1] == "train     done in 1.0 s"
     assert "\x1b" not in text.getvalue()
+
+
+@pytest.mark.slow
+def test_previews_are_private_and_change_no_byte(finished, tiny_config, tmp_path):
+    config = tiny_config(tmp_path / "out.csv", report={"preview_minutes": 0})
+    folder = prepare(config, tmp_path / "run")
+    ingest(folder)
+    train(folder)
+    for file in ("generator.safetensors", "encoder.json", "config.toml", "bundle.json"):
+        kept = finished.folder.bundle_path / file
+        assert (folder.bundle_path / file).read_bytes() == kept.read_bytes(), file
+    pictures = sorted((folder.private / "preview").iterdir())
+    assert len(pictures) > 3
+    assert pictures[-1].name == "step-000040.svg"
+    assert (folder.private / "preview").stat().st_mode & 0o777 == 0o700
+    assert {p.stat().st_mode & 0o777 for p in pictures} == {0o600}
+    for path in pictures:
+        drawn = ElementTree.fromstring(path.read_text())
+        assert drawn.tag == "{http://www.w3.org/2000/svg}svg"
+        names = [e.text for e in drawn.iter() if e.get("class") == "name"]
+        assert names[0] == f"demo, step {int(path.stem[-6:])}: 2,000 rows drawn"
+        assert {"ward", "cost", "admitted"} <= set(names)
+
+
+@pytest.mark.slow
+def test_a_preview_that_fails_is_a_note(tiny_config, tmp_path, monkeypatch):
+    def broken(*args: object) -> str:
+        raise ValueError("cell 12.34")
+
+    monkeypatch.setattr("synthgen.report.preview.preview", broken)
+    config = tiny_config(tmp_path / "out.csv", report={"preview_minutes": 0})
+    folder = prepare(config, tmp_path / "run")
+    ingest(folder)
+    train(folder)
+    notes = folder.training_notes
+    assert notes == ["a preview could not be drawn (ValueError)"]
+    assert "12.34" not in folder.log_path.read_text()
+
+
+def test_previews_suppress_what_few_share():
+    rows = demo_frame(600, seed=1).data
+    rows.loc[0, "ward"], rows.loc[0, "cost"] = "Zorro-Canary", 987_654.0
+    drawn = preview(SCHEMA, rows, rows, "a < b")
+    assert "Zorro" not in drawn
+    assert "987" not in drawn
+    assert "a &lt; b" in drawn

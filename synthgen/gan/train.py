@@ -58,6 +58,8 @@ from synthgen.rng import derive
 
 Record = dict[str, float | int | str]
 Log = Callable[[Record], None]
+#: Is shown the generator as it is, and its step, at every held-out score; must not train it.
+Watch = Callable[[Generator, int], None]
 
 WARM_UP = 100
 LOG_EVERY = 20
@@ -156,6 +158,7 @@ def fit(
     checkpoint: Path | None = None,
     start: Start | None = None,
     world: World = ALONE,
+    watch: Watch | None = None,
 ) -> Generator:
     """Train a generator on encoded rows.
 
@@ -179,6 +182,9 @@ def fit(
     world : World, optional
         The processes that train together: `table` holds this one's rows, a batch is made of an
         equal part from each, and all return the same weights. Without checkpoint.
+    watch : callable, optional
+        Is shown a copy of the generator at every held-out score of the skeleton. What it draws and
+        how long it takes changes nothing of the training.
 
     Raises
     ------
@@ -203,7 +209,7 @@ def fit(
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         # Initial weights and dropout draw from torch's own stream: seeded here, restored after.
         torch.manual_seed(derive(seed, "torch"))
-        return _fit(table, config, sizes, seed, device, budget, log, kept, start, world)
+        return _fit(table, config, sizes, seed, device, budget, log, kept, start, world, watch)
 
 
 def _fit(
@@ -217,6 +223,7 @@ def _fit(
     checkpoint: Checkpoint | None,
     start: Start | None,
     world: World,
+    watch: Watch | None = None,
 ) -> Generator:
     layout = table.layout
     saved = _resumable(checkpoint, sizes, log)
@@ -254,6 +261,7 @@ def _fit(
             saved,
             RowAdversary.wanted(layout, sizes.width, config, device, world),
             world,
+            None if watch is None else _shown(watch, generator, device),
         )
         if checkpoint is not None:
             groups = {"skeleton": generator.skeleton.state_dict(), "random": random_state(noise)}
@@ -276,6 +284,20 @@ def _fit(
         )
     world.check_equal(generator)
     return generator.eval()
+
+
+def _shown(
+    watch: Watch, generator: Generator, device: torch.device
+) -> Callable[[Skeleton, int], None]:
+    """Return what shows a skeleton to `watch`, in a copy of `generator`, random streams kept."""
+
+    def show(skeleton: Skeleton, step: int) -> None:
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            copied = copy.deepcopy(generator)
+            copied.skeleton.load_state_dict(skeleton.state_dict())
+            watch(copied.eval(), step)
+
+    return show
 
 
 def new_generator(layout: Layout, config: TrainConfig, sizes: Plan) -> Generator:
@@ -398,6 +420,7 @@ def fit_skeleton(
     saved: Saved | None = None,
     adversary: RowAdversary | None = None,
     world: World = ALONE,
+    show: Callable[[Skeleton, int], None] | None = None,
 ) -> Skeleton:
     """Minimise the conditional cross-entropy; return the averaged weights at the end.
 
@@ -480,6 +503,9 @@ def fit_skeleton(
                 adversary.restart()
             continue
         log({**place, "step": at.step, "holdout_loss": score})
+        if show is not None:
+            show(averaged, at.step)
+            started = time.monotonic() - at.seconds  # looking is no time of training
         good.load_state_dict(averaged.state_dict())
         at.best_score = min(at.best_score, score)
         at.waited = at.waited + 1 if score > OVERFIT * at.best_score else 0

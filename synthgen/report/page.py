@@ -49,7 +49,7 @@ def render(
 
 def render_template(name: str, **shown: Any) -> str:
     """Fill one of the package's templates; it finds the style sheet as ``css``."""
-    return _template(name).render(css=_css(), **shown)
+    return _template(name).render(css=style(), **shown)
 
 
 def _shown(value: Any) -> Any:
@@ -71,7 +71,8 @@ def _template(name: str) -> Template:
 
 
 @cache
-def _css() -> Markup:
+def style() -> Markup:
+    """Return the style sheet."""
     return Markup(_asset("style.css"))
 
 
