@@ -29,7 +29,7 @@ def preview(schema: TableSchema, real: pd.DataFrame, drawn: pd.DataFrame, title:
     title : str
         What stands above.
     """
-    parts = []
+    parts: list[str] = []
     for column in schema.modelled:
         values = real[column.name]
         seen = picture(
