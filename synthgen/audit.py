@@ -122,9 +122,9 @@ def audit(
         if schema_path is not None and beside(schema_path).exists():
             output += check_own(load_expectations(beside(schema_path), schema), synthetic)
         report = judge(evidence, extra=output)
-        decision = decide(
-            report, policy or GatePolicy(), fingerprint=fingerprint(evidence.synthetic)
-        )
+        # Another tool's model cannot be asked for further draws; the notes say what that means.
+        asked = (policy or GatePolicy()).model_copy(update={"samples": 1})
+        decision = decide(report, asked, fingerprint=fingerprint(evidence.synthetic))
         made = _provenance(files, seed, notes)
         figures = Figures.of(report, evidence)
         shown = document(report, decision, figures, made)

@@ -510,7 +510,7 @@ def _previews(folder: RunFolder, real: PackedTable) -> Callable[[Synthesizer, in
         try:
             seed = derive(seed_of(config), "preview", step)
             drawn = next(fitted.sample_batches(PREVIEW_ROWS, seed=seed))
-            title = f"{fitted.schema.name}, step {step:,}: {len(drawn):,} drawn rows (orange), real (blue)"
+            title = f"{fitted.schema.name}, step {step:,}: {len(drawn):,} rows drawn"
             folder.preview(step, preview(fitted.schema, shown, drawn, title))
         except Exception as error:  # a picture is not worth a training, and its text may quote data
             text = f"a preview could not be drawn ({type(error).__name__})"
