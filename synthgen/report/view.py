@@ -55,6 +55,8 @@ _UNITS = {
     "excess": "Beyond fresh real rows",
     "risk": "As risk beyond fresh real rows",
 }
+#: Measures of a column that stand below its picture; the others wait with its numbers.
+_TOLD = ("ks.", "tvd.", "missing.")
 #: Units whose numbers have no axis in common with each other.
 _COUNTED = ("rows", "cells", "violations", "p")
 
@@ -71,6 +73,7 @@ class Card:
     missing: str
     spike: Cell | None
     distances: tuple[str, ...]
+    measured: tuple[tuple[str, ...], ...]
     cells: tuple[tuple[str, ...], ...]
 
 
@@ -221,24 +224,25 @@ def _section(m: Measurement, columns: set[str], known: Mapping[str, Any]) -> str
 def _forests(
     key: str, found: Iterable[Measurement], rules: Mapping[str, RuleResult]
 ) -> Iterator[Plot]:
-    """Draw one forest plot a unit, the rows furthest beyond their control first, if there are many.
+    """Draw one forest plot a unit and direction; of many rows those furthest beyond their control.
 
     Counts and p values have no axis in common. What chance puts at one half has its own plot.
     """
-    by_unit: dict[tuple[str, bool], list[tuple[Measurement, Estimate]]] = {}
+    by_axis: dict[tuple[str, str, bool], list[tuple[Measurement, Estimate]]] = {}
     for m in found:
         row = estimate(m, rules)
         if row is not None and m.unit not in _COUNTED:
-            by_unit.setdefault((m.unit, m.control == HALF), []).append((m, row))
-    for i, ((unit, is_half), rows) in enumerate(by_unit.items()):
-        caption, shown = _UNITS.get(unit, f"In {unit}"), [row for _, row in rows]
+            by_axis.setdefault((m.unit, m.better, m.control == HALF), []).append((m, row))
+    for i, ((unit, better, is_half), rows) in enumerate(by_axis.items()):
+        shown = [row for _, row in rows]
+        caption = f"{_UNITS.get(unit, f'In {unit}')}; {better} is better"
         if is_half and unit == "share":
-            caption += "; one half is chance"
+            caption += ", one half is chance"
         if len(shown) > MAX_FOREST:
             worst = sorted(rows, key=lambda pair: -_beyond(pair[0]))[:MAX_FOREST]
             shown = [row for _, row in worst]
             caption += f"; the {MAX_FOREST} furthest beyond fresh real rows"
-        start = HALF if is_half or unit == "AUC" else 0.0
+        start = HALF if is_half or unit == "AUC" else None if better == "high" else 0.0
         yield Plot(caption, charts.forest(f"{key}-{i}", shown, caption, unit=unit, start=start))
 
 
@@ -284,15 +288,21 @@ def _card(key: str, column: Column, report: Report, seen: Picture) -> Card:
         note=seen.note,
         missing=_missing(seen),
         spike=seen.spike,
-        distances=tuple(_distance(m) for m in measured),
+        distances=tuple(_distance(m) for m in measured if m.name.startswith(_TOLD)),
+        measured=tuple(
+            (_measure(m), quantity(m.value, m.unit), quantity(m.control, m.unit)) for m in measured
+        ),
         cells=tuple((c.label, *map(share, c.shares)) for c in seen.cells),
     )
 
 
 def _distance(m: Measurement) -> str:
-    said = f"{title(m.name.partition('.')[0] + '.').removesuffix(': ')}"
     control = "" if m.control is None else f", fresh real rows {quantity(m.control, m.unit)}"
-    return f"{said} {quantity(m.value, m.unit)}{control}"
+    return f"{_measure(m)} {quantity(m.value, m.unit)}{control}"
+
+
+def _measure(m: Measurement) -> str:
+    return title(f"{m.name.partition('.')[0]}.").removesuffix(": ")
 
 
 def _draw(key: str, column: Column, seen: Picture) -> Markup:
