@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,9 @@ from synthgen.infer import infer
 from synthgen.report import Figures, document, render
 from synthgen.run_folder import RunFolder, now
 from synthgen.schema import Column, TableSchema
-from synthgen.sources import Source, local_path, open_source
+from synthgen.sources import Source, open_source
 from synthgen.table import fingerprint
+from synthgen.uri import local_path, scheme
 
 NO_HOLDOUT = (
     "--holdout is missing: real rows of the same kind that the generator never saw. Without them a "
@@ -46,16 +47,19 @@ class Files:
     synthetic: str
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, kw_only=True)
 class _Both(Source):
     """A table whose rows go on in another source with the same columns."""
 
-    more: Source | None = None
+    first: Source
+    more: Source
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        yield from super().batches()
-        if self.more is not None:
-            yield from (batch.select(self.names) for batch in self.more.batches())
+        yield from self.first.batches()
+        yield from (batch.select(self.names) for batch in self.more.batches())
+
+    def digest(self) -> str:
+        return self.first.digest() + self.more.digest()
 
 
 def audit(
@@ -104,10 +108,11 @@ def audit(
         raise TargetExists(f"folder {out} is there already; name another")
     with boundary("validate"):
         schema = _schema(files, schema_path, target)
-        schema, absent = _shared(schema, open_source(files.synthetic))
-        rules = schema if schema_path is not None else _undeclared(schema)
-        rules = _in_dialect(rules, open_source(files.synthetic))
-        synthetic = conform_loosely(open_source(files.synthetic, rules).batches(), rules)
+        with open_source(files.synthetic) as source:
+            schema, absent = _shared(schema, source)
+            rules = schema if schema_path is not None else _undeclared(schema)
+            rules = _in_dialect(rules, source)
+            synthetic = conform_loosely(source.batches(), rules)
         evidence = Evidence(
             schema,
             _real_rows(files.real, schema),
@@ -142,11 +147,14 @@ def _schema(files: Files, path: Path | None, target: str | None) -> TableSchema:
     if path is not None:
         schema = TableSchema.load(path)
     else:
-        real, holdout = open_source(files.real), open_source(files.holdout)
-        if set(real.names) != set(holdout.names):
-            odd = ", ".join(f"'{n}'" for n in sorted(set(real.names) ^ set(holdout.names)))
-            raise DataError(f"--real and --holdout have other columns: {odd} in one of them only")
-        schema = infer(_Both(**vars(real), more=holdout))
+        with open_source(files.real) as real, open_source(files.holdout) as holdout:
+            if odd := set(real.names) ^ set(holdout.names):
+                names = ", ".join(f"'{n}'" for n in sorted(odd))
+                raise DataError(
+                    f"--real and --holdout have other columns: {names} in one of them only"
+                )
+            shared = {f.name: getattr(real, f.name) for f in fields(Source)}
+            schema = infer(_Both(**shared, first=real, more=holdout))
     return schema if target is None else schema.with_target(target)
 
 
@@ -190,11 +198,11 @@ def _in_dialect(schema: TableSchema, source: Source) -> TableSchema:
 
 
 def _real_rows(uri: str, schema: TableSchema) -> pd.DataFrame:
-    source = open_source(uri)
-    schema = _in_dialect(schema, source)
-    known = [name for name in source.names if name in schema.names]
-    batches = (batch.select(known) for batch in open_source(uri, schema).batches())
-    return conform_packed(batches, schema).unpack().data
+    with open_source(uri) as source:
+        schema = _in_dialect(schema, source)
+        known = [name for name in source.names if name in schema.names]
+        batches = (batch.select(known) for batch in source.batches())
+        return conform_packed(batches, schema).unpack().data
 
 
 def _notes(schema: TableSchema, absent: Sequence[Column], *, is_inferred: bool) -> Iterator[str]:
@@ -222,7 +230,7 @@ def _notes(schema: TableSchema, absent: Sequence[Column], *, is_inferred: bool) 
 
 
 def _provenance(files: Files, seed: int, notes: Sequence[str]) -> dict[str, Any]:
-    paths = {name: local_path(uri) for name, uri in vars(files).items()}
+    paths = {n: local_path(uri) for n, uri in vars(files).items() if scheme(uri) == "file"}
     return {
         "outside": True,
         "created": now(),

@@ -43,8 +43,16 @@ schema_app = typer.Typer(
 app.add_typer(schema_app, name="schema")
 runs_app = typer.Typer(rich_markup_mode=None)
 app.add_typer(runs_app, name="runs")
+models_app = typer.Typer(
+    help="Keep bundles by name and version.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(models_app, name="models")
 
-Data = Annotated[str | None, typer.Option("--data", help="CSV or Parquet: a path or file:// URI.")]
+TO = "Target: .csv[.gz|.zst], .parquet, folder/, or a URI: postgresql, sqlite, s3."
+To = Annotated[str, typer.Option("--to", help=TO)]
+Data = Annotated[
+    str | None, typer.Option("--data", help="CSV, Parquet, or a URI: postgresql, sqlite, s3.")
+]
 Schema = Annotated[Path | None, typer.Option("--schema", help="Schema file; left out: inferred.")]
 Config = Annotated[Path | None, typer.Option("--config", help="TOML file with any setting.")]
 Target = Annotated[str | None, typer.Option("--target", help="The column a model will predict.")]
@@ -122,7 +130,7 @@ def _terminate(number: int, frame: object) -> None:
 @schema_app.command("infer")
 @verb
 def schema_infer(
-    data: Annotated[str, typer.Argument(help="CSV or Parquet: a path or file:// URI.")],
+    data: Annotated[str, typer.Argument(help="CSV, Parquet, or a URI: postgresql, sqlite, s3.")],
     out: Annotated[Path | None, typer.Option("--out", help="Write here, not to stdout.")] = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -130,12 +138,13 @@ def schema_infer(
 
     Example: synthgen schema infer admissions.csv --out admissions.toml
     """
-    from synthgen.export import check_place
     from synthgen.files import staged
     from synthgen.infer import infer
+    from synthgen.sinks.local import check_place
     from synthgen.sources import open_source
 
-    schema = infer(open_source(data))
+    with open_source(data) as source:
+        schema = infer(source)
     if out is None:
         typer.echo(schema.to_toml(), nl=False)
         return
@@ -148,7 +157,7 @@ def schema_infer(
 @schema_app.command("check")
 @verb
 def schema_check(
-    data: Annotated[str, typer.Argument(help="CSV or Parquet: a path or file:// URI.")],
+    data: Annotated[str, typer.Argument(help="CSV, Parquet, or a URI: postgresql, sqlite, s3.")],
     schema: Annotated[Path, typer.Option("--schema", help="Schema file.")],
     as_json: AsJson = False,
 ) -> None:
@@ -163,7 +172,8 @@ def schema_check(
     from synthgen.sources import open_source
 
     declared = TableSchema.load(schema)
-    found = violations(open_source(data, declared).batches(), declared)
+    with open_source(data, declared) as source:
+        found = violations(source.batches(), declared)
     if as_json:
         typer.echo(json.dumps([asdict(v) for v in found]))
         raise typer.Exit(2 if found else 0)
@@ -181,7 +191,7 @@ def run(
     data: Data = None,
     schema: Schema = None,
     rows: Annotated[int | None, typer.Option("--rows", help="Synthetic rows.")] = None,
-    to: Annotated[str | None, typer.Option("--to", help="Target: .csv or .parquet.")] = None,
+    to: Annotated[str | None, typer.Option("--to", help=TO)] = None,
     target: Target = None,
     config: Config = None,
     seed: Seed = None,
@@ -255,7 +265,9 @@ def resume(
 @app.command()
 @verb
 def plan(
-    data: Annotated[str, typer.Option("--data", help="CSV or Parquet: a path or file:// URI.")],
+    data: Annotated[
+        str, typer.Option("--data", help="CSV, Parquet, or a URI: postgresql, sqlite, s3.")
+    ],
     schema: Schema = None,
     rows: Annotated[int | None, typer.Option("--rows", min=1, help="Synthetic rows.")] = None,
     config: Config = None,
@@ -378,8 +390,8 @@ def train(
 @app.command()
 @verb
 def sample(
-    bundle: Annotated[Path, typer.Argument(help="Bundle folder.")],
-    to: Annotated[Path, typer.Option("--to", help="Target: .csv or .parquet.")],
+    bundle: Annotated[str, typer.Argument(help="Bundle folder, or model: NAME[@VERSION].")],
+    to: To,
     rows: Annotated[int | None, typer.Option("--rows", min=1, help="Rows to draw.")] = None,
     where: Annotated[
         list[str] | None,
@@ -402,13 +414,15 @@ def sample(
     Example: synthgen sample patients.bundle --given arrivals.csv --copies 5 --to arrivals-full.csv
     """
     from synthgen.pipeline import sample_bundle
+    from synthgen.registry import resolve
     from synthgen.rng import fresh_seed
+    from synthgen.uri import absolute
 
     if (rows is None) == (given is None) or (given and where):
         raise ConfigError("give --rows, with any --where, or --given with any --copies")
     manifest = sample_bundle(
-        bundle,
-        to.absolute(),
+        resolve(bundle),
+        absolute(to),
         rows=copies if rows is None else rows,
         given=given,
         seed=fresh_seed() if seed is None else seed,
@@ -553,8 +567,8 @@ def validate(
 @app.command()
 @verb
 def export(
-    run: Run,
-    to: Annotated[str, typer.Option("--to", help="Target: .csv or .parquet.")],
+    run: Annotated[str, typer.Argument(help="Run folder, or model from one: NAME[@VERSION].")],
+    to: To,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
@@ -563,9 +577,10 @@ def export(
     Example: synthgen export runs/20260131-120000-ab12 --to synthetic.parquet
     """
     from synthgen import pipeline
+    from synthgen.registry import resolve_run
     from synthgen.run_folder import RunFolder
 
-    folder = RunFolder.open(run)
+    folder = RunFolder.open(resolve_run(run))
     manifest = pipeline.export_to(folder, to, overwrite=overwrite)
     typer.echo(manifest.to_json() if as_json else to)
 
@@ -600,11 +615,11 @@ def compare(
 
     Example: synthgen compare runs/first runs/second --html compared.html
     """
-    from synthgen.export import check_place
     from synthgen.files import staged
     from synthgen.report import Side
     from synthgen.report import compare as compare_sides
     from synthgen.run_folder import RunFolder
+    from synthgen.sinks.local import check_place
 
     if len(runs) < 2:
         raise ConfigError("one run cannot be compared: name two or more")
@@ -731,6 +746,123 @@ def trigger(
     raise typer.Exit(code)
 
 
+@app.command()
+@verb
+def verify(
+    manifest: Annotated[
+        str, typer.Argument(help="Manifest: a path, s3:// URI, or the URI of a database's table.")
+    ],
+    log: Annotated[
+        Path | None, typer.Option("--log", help="Audit log; left out: $SYNTHGEN_HOME/audit.jsonl.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check every hash that a manifest names, and its line in the audit log; exit 1 if one broke.
+
+    Example: synthgen verify synthetic.csv.manifest.json
+    """
+    from dataclasses import asdict
+
+    from synthgen import provenance
+    from synthgen.audit_log import AuditLog
+
+    chosen = AuditLog.default() if log is None else AuditLog(log.absolute())
+    found = provenance.verify(manifest, chosen)
+    if as_json:
+        typer.echo(json.dumps([asdict(finding) for finding in found]))
+    else:
+        for finding in found:
+            typer.echo(f"{'ok' if finding.holds else 'BROKEN':<7} {finding.what}: {finding.detail}")
+    raise typer.Exit(0 if all(finding.holds for finding in found) else 1)
+
+
+# --- models -------------------------------------------------------------------------------------
+
+Model = Annotated[str, typer.Argument(help="NAME, or NAME@VERSION.")]
+
+
+@models_app.command("add")
+@verb
+def models_add(
+    source: Annotated[Path, typer.Argument(help="Bundle folder, or run folder.")],
+    name: Annotated[str, typer.Argument(help="Name of the model.")],
+) -> None:
+    """Copy a bundle into the registry as the next version of a name.
+
+    The first version is what the name means; a later one once it is promoted.
+
+    Example: synthgen models add runs/20260131-120000-ab12 patients
+    """
+    from synthgen.registry import Registry
+
+    typer.echo(Registry.default().add(source, name))
+
+
+@models_app.command("list")
+@verb
+def models_list(as_json: AsJson = False) -> None:
+    """List all models; the version that a name means is marked.
+
+    Example: synthgen models list
+    """
+    from dataclasses import asdict
+
+    from synthgen.registry import Registry
+
+    found = list(Registry.default().versions())
+    if as_json:
+        typer.echo(json.dumps([{**asdict(v), "promoted": is_meant} for v, is_meant in found]))
+        return
+    for version, is_meant in found:
+        mark = "*" if is_meant else " "
+        typer.echo(f"{mark} {version!s:<24} {version.created}  {version.sha256[:12]}")
+
+
+@models_app.command("show")
+@verb
+def models_show(model: Model, as_json: AsJson = False) -> None:
+    """Show where a model is, what it came from and what it promises; checks its bytes.
+
+    Example: synthgen models show patients@2
+    """
+    from dataclasses import asdict
+
+    from synthgen.registry import Registry
+
+    version, path = Registry.default().find(model)
+    facts = json.loads((path / "bundle.json").read_text(encoding="utf-8")).get("facts", {})
+    shown = {**asdict(version), "bundle": str(path), "facts": facts}
+    if as_json:
+        typer.echo(json.dumps(shown))
+        return
+    for key, value in shown.items():
+        typer.echo(f"{key + ':':<9}{value if isinstance(value, (str, int)) else json.dumps(value)}")
+
+
+@models_app.command("rm")
+@verb
+def models_rm(model: Model) -> None:
+    """Forget a version, and its bytes; not the one that its name means, unless it is the last.
+
+    Example: synthgen models rm patients@1
+    """
+    from synthgen.registry import Registry
+
+    typer.echo(Registry.default().remove(model))
+
+
+@models_app.command("promote")
+@verb
+def models_promote(model: Model) -> None:
+    """Let a name mean this version from now on.
+
+    Example: synthgen models promote patients@2
+    """
+    from synthgen.registry import Registry
+
+    typer.echo(Registry.default().promote(model))
+
+
 # --- parts that verbs share ---------------------------------------------------------------------
 
 
@@ -842,7 +974,8 @@ def _print_run(folder: RunFolder) -> None:
     typer.echo(f"run:        {_short(folder.root)}")
     typer.echo(f"report:     {_short(folder.html_path)}")
     if folder.manifest_path.exists():
-        typer.echo(f"exported:   {_short(Path(folder.config.to))}")
+        to = folder.config.to
+        typer.echo(f"exported:   {to if '://' in to else _short(Path(to))}")
     elif is_run:
         typer.echo(f"quarantine: {_short(folder.synthetic_path)}")
 

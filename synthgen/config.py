@@ -24,11 +24,13 @@ from pydantic import (
     Field,
     SerializerFunctionWrapHandler,
     ValidationError,
+    field_validator,
     model_serializer,
     model_validator,
 )
 
 from synthgen.errors import ConfigError
+from synthgen.uri import refuse_secrets
 
 MAX_CONFIG_BYTES = 2**20
 
@@ -438,6 +440,15 @@ class RunConfig(_Section):
     drift: DriftConfig = DriftConfig()
     runs: RunsConfig = RunsConfig()
     scale: ScaleConfig = ScaleConfig()
+
+    @field_validator("data", "to", "warm_start", "schema_path")
+    @classmethod
+    def _refuse_secrets(cls, value: str | None) -> str | None:
+        try:
+            refuse_secrets(value or "")
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        return value
 
     @model_validator(mode="after")
     def _refuse_what_cannot_start_warm(self) -> RunConfig:

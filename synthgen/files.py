@@ -15,6 +15,16 @@ from pathlib import Path
 from synthgen.errors import ConfigError, TargetBusy
 
 
+def home() -> Path:
+    """Return the folder of what outlives runs: audit log, models, locks of remote targets.
+
+    ``$SYNTHGEN_HOME``, or ``synthgen`` in the user's data folder (XDG base directories).
+    """
+    named = os.environ.get("SYNTHGEN_HOME")
+    base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
+    return Path(named).absolute() if named else Path(base) / "synthgen"
+
+
 @contextmanager
 def staged(path: Path, *, mode: int | None = None) -> Iterator[Path]:
     """Yield a hidden sibling of `path` to write; when the block ends well, sync and rename it.

@@ -12,7 +12,6 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -114,8 +113,7 @@ def infer(source: Source, *, name: str | None = None, rows: int = 200_000) -> Ta
 
 
 def _table_name(source: Source) -> str:
-    stem = Path(source.uri.rstrip("/")).name.split(".")[0]
-    return re.sub(r"[^A-Za-z0-9_-]", "-", stem).lstrip("-_")[:64] or "table"
+    return re.sub(r"[^A-Za-z0-9_-]", "-", source.table).lstrip("-_")[:64] or "table"
 
 
 def _one_entity(columns: list[Column]) -> list[Column]:

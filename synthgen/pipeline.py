@@ -9,6 +9,7 @@ from there. `run` and `resume` compose the stages; so does the Prefect flow in
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -25,6 +26,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from synthgen.audit_log import AuditLog
 from synthgen.config import RunConfig
 from synthgen.drift import Difference, Reference, differences, schema_differences
 from synthgen.errors import (
@@ -36,21 +38,15 @@ from synthgen.errors import (
     Violation,
     boundary,
 )
-from synthgen.export import (
-    PRIVACY_STATEMENT,
-    Manifest,
-    check_place,
-    check_space,
-    check_target,
-    manifest_path,
-)
+from synthgen.export import PRIVACY_STATEMENT, Manifest
 from synthgen.export import export as write_export
-from synthgen.files import reserve, sha256, staged, sweep
+from synthgen.files import reserve, sha256, staged
 from synthgen.rng import derive, fresh_seed
 from synthgen.run_folder import STAGES, Event, Listener, Receipt, RunFolder, listening, now, tell
 from synthgen.runs import accepted, prune
 from synthgen.schema import TableSchema
-from synthgen.sources import local_path
+from synthgen.sinks import open_sink
+from synthgen.sinks.local import check_place
 from synthgen.table import (
     PackedTable,
     Split,
@@ -61,6 +57,7 @@ from synthgen.table import (
     split_by_coins,
     write_batches,
 )
+from synthgen.uri import absolute, local_path, scheme
 
 if TYPE_CHECKING:
     from synthgen.checks.check import Measurement
@@ -180,9 +177,7 @@ def at_work(folder: RunFolder) -> Iterator[None]:
         )
     with folder.held(), reserved(folder.config, overwrite=_may_overwrite(folder)):
         folder.sweep()
-        target = local_path(folder.config.to)
-        for path in (target, manifest_path(target)):
-            sweep(path)
+        open_sink(folder.config.to).sweep()
         if folder.finished("train") is not None:
             folder.checkpoint_path.unlink(missing_ok=True)
         yield
@@ -196,10 +191,10 @@ def _may_overwrite(folder: RunFolder) -> bool:
     config = folder.config
     if config.overwrite or not folder.has_begun("export"):
         return config.overwrite
-    path = manifest_path(local_path(config.to))
-    if not path.exists():
+    text = open_sink(config.to).manifest()
+    if text is None:
         return True
-    found = Manifest.from_json(path.read_text(encoding="utf-8"))
+    found = Manifest.from_json(text)
     return (found.facts.get("run"), found.synthesizer) == (
         folder.root.name,
         folder.draw["synthesizer"],
@@ -216,16 +211,23 @@ def reserved(config: RunConfig, *, overwrite: bool | None = None) -> Iterator[No
         raise ConfigError("no input: give --data, or 'data' in the configuration")
     if not config.to:
         raise ConfigError("no target: give --to, or 'to' in the configuration")
-    path = check_target(config.to, overwrite=config.overwrite if overwrite is None else overwrite)
-    data = local_path(config.data)
-    if path.exists() and data.exists() and path.samefile(data):
-        raise ConfigError(f"target {path} is the input itself; name another file")
+    sink = open_sink(config.to)
+    if _same_place(config.data, config.to):
+        raise ConfigError(f"target {sink.uri} is the input itself; name another")
+    sink.check(overwrite=config.overwrite if overwrite is None else overwrite)
     if config.device == "cuda":  # say now that there is none, not after the data were read
         from synthgen.synthesizer import pick_device
 
         pick_device(config.device)
-    with reserve(path):
+    with sink.hold():
         yield
+
+
+def _same_place(data: str, to: str) -> bool:
+    if scheme(data) == scheme(to) == "file":
+        one, other = local_path(data), local_path(to)
+        return one.exists() and other.exists() and one.samefile(other)
+    return absolute(data) == absolute(to)
 
 
 def prepare(
@@ -239,7 +241,7 @@ def prepare(
     """
     root = new_run_dir(run_dir)
     paths = {
-        key: str(local_path(value).absolute())
+        key: absolute(value)
         for key in ("data", "schema_path", "warm_start", "to")
         if (value := getattr(config, key))
     }
@@ -355,7 +357,7 @@ def ingest(folder: RunFolder) -> Receipt:
         config = folder.config
         table, inferred = read_input(config)
         expected = own_expectations(config, table.schema)
-        check_space(Path(config.to), rows=config.rows, columns=len(table.schema.columns))
+        open_sink(config.to).check_space(rows=config.rows, columns=len(table.schema.columns))
         for note in _notes(table, config, inferred=inferred):
             folder.log(stage="ingest", event="note", text=note)
         _watch_drift(folder, table)
@@ -573,12 +575,16 @@ def _fit_privately(
     """Fit on `real`, after the ledger of its source has taken the charge."""
     from synthgen.dp.ledger import Ledger, default_folder
     from synthgen.dp.release import Plan
+    from synthgen.sources import open_source
     from synthgen.synthesizer import Synthesizer
 
     asked = config.train.dp
     assert asked is not None
     ledger = Ledger(default_folder())
-    source = ledger.source(local_path(config.data))
+    is_file = scheme(config.data) == "file"
+    place = str(local_path(config.data).resolve()) if is_file else absolute(config.data)
+    with open_source(config.data) as data:
+        source = ledger.source(place, data.digest())
 
     def charge(plan: Plan) -> None:
         total = ledger.spend(
@@ -588,6 +594,12 @@ def _fit_privately(
             cap=asked.cap,
             run=run,
             attempt=attempt,
+        )
+        AuditLog.default().append(
+            "spend",
+            run=run,
+            source=list(source),
+            epsilon={"run": plan.epsilon, "total": total, "cap": asked.cap, "delta": plan.delta},
         )
         note = f"epsilon {plan.epsilon:.3g} is spent; {total:.3g} of {asked.cap:g} on this source"
         log({"phase": "skeleton", "step": 0, "steps": 0, "note": note})
@@ -680,6 +692,14 @@ def validate(folder: RunFolder, *, data_docs: bool = False) -> Receipt:
         folder.write(folder.html_path, render(report, decision, figures, provenance=made))
         folder.write(folder.decision_path, decision.to_json())
         folder.log(stage="validate", event="note", passed=decision.passed)
+        if not decision.passed:
+            AuditLog.default().append(
+                "refuse",
+                run=folder.root.name,
+                inputs=folder.digests("ingest"),
+                decision={"passed": False, "fingerprint": decision.fingerprint},
+                rules=[rule.name for rule in decision.failing],
+            )
         return folder.finish(
             folder.receipt("validate", folder.decision_path, len(table)),
             folder.report_path,
@@ -702,6 +722,7 @@ def export(
         config, decision = folder.config, folder.decision
         if not decision.passed:
             raise GateRefused(refusal(decision))
+        AuditLog.default().entries()  # nothing leaves that could not be written down
         manifest = write_export(
             synthetic_table(folder),
             decision,
@@ -712,20 +733,50 @@ def export(
             measured=folder.draw.get("dp") is None,
         )
         folder.write(folder.manifest_path, manifest.to_json())
-        target = local_path(config.to if to is None else str(to)).with_name(manifest.file)
-        return folder.finish(
-            Receipt("export", str(target), manifest.sha256, manifest.rows), folder.manifest_path
+        target = absolute(config.to if to is None else str(to))
+        spent = folder.draw.get("dp")
+        _audit_export(
+            "export",
+            target,
+            manifest,
+            run=folder.root.name,
+            inputs=folder.digests("ingest"),
+            epsilon=None if spent is None else spent["epsilon"],
         )
+        return folder.finish(
+            Receipt("export", target, manifest.sha256, manifest.rows), folder.manifest_path
+        )
+
+
+def _audit_export(what: str, target: str, manifest: Manifest, **facts: Any) -> None:
+    """Write down that a table has left."""
+    text = manifest.to_json()
+    AuditLog.default().append(
+        what,
+        **facts,
+        target=target,
+        rows=manifest.rows,
+        synthesizer=manifest.synthesizer,
+        decision={k: manifest.decision.get(k) for k in ("passed", "fingerprint")},
+        outputs={
+            "target": manifest.sha256,
+            "manifest": hashlib.sha256(text.encode()).hexdigest(),
+        },
+    )
 
 
 def export_to(folder: RunFolder, to: str | Path, *, overwrite: bool = False) -> Manifest:
     """Export an earlier run to another target, by the decision that it has."""
-    with folder.held(), reserve(check_target(to, overwrite=overwrite)):
+    sink = open_sink(str(to))
+    sink.check(overwrite=overwrite)
+    with folder.held(), sink.hold():
         export(folder, to=to, overwrite=overwrite)
     return folder.manifest
 
 
-_RUN = dict(zip(STAGES, (ingest, train, generate, validate, export), strict=True))
+_RUN: dict[str, Callable[[RunFolder], Receipt]] = dict(
+    zip(STAGES, (ingest, train, generate, validate, export), strict=True)
+)
 
 
 # --- parts that stages share ---------------------------------------------------------------------
@@ -746,17 +797,15 @@ def read_input(config: RunConfig) -> tuple[PackedTable, bool]:
 
     if config.train.dp is not None:
         _refuse_unprivate(config)
-    if config.schema_path is None:
-        schema = infer(open_source(config.data))
-    else:
-        schema = TableSchema.load(config.schema_path)
-    schema = schema.without_drafts()
-    if config.target is not None:
-        schema = schema.with_target(config.target)
-    refuse_unmodelled(schema)
-    if (start := _bundle_to_start_from(config)) is not None:
-        check_compatible(start.schema, schema)
-    table = conform_packed(open_source(config.data, schema).batches(), schema)
+    declared = None if config.schema_path is None else TableSchema.load(config.schema_path)
+    with open_source(config.data, declared) as source:  # both readings see the same rows
+        schema = (declared or infer(source)).without_drafts()
+        if config.target is not None:
+            schema = schema.with_target(config.target)
+        refuse_unmodelled(schema)
+        if (start := _bundle_to_start_from(config)) is not None:
+            check_compatible(start.schema, schema)
+        table = conform_packed(source.batches(), schema)
     _refuse_unlearnable(table)
     return table, config.schema_path is None
 
@@ -1006,6 +1055,9 @@ def train_bundle(config: RunConfig, *, progress: Listener | None = None) -> bool
                     )
                 if is_first:
                     save_bundle(fitted, target)
+                    AuditLog.default().append(
+                        "train", target=str(target), synthesizer=fitted.fingerprint
+                    )
             return is_first
 
 
@@ -1025,7 +1077,7 @@ def _tell_step(step: Event) -> None:
 
 def sample_bundle(
     bundle: Path,
-    target: Path,
+    target: str | Path,
     *,
     rows: int,
     seed: int,
@@ -1043,8 +1095,9 @@ def sample_bundle(
     GateRefused
         If the rows break the schema.
     """
-    check_target(target, overwrite=overwrite)
-    with reserve(target), boundary("sample"):
+    sink = open_sink(str(target))
+    sink.check(overwrite=overwrite)
+    with sink.hold(), boundary("sample"):
         from synthgen.checks.expectations import check_frames
         from synthgen.synthesizer import Synthesizer
         from synthgen.uses import given_rows
@@ -1056,9 +1109,9 @@ def sample_bundle(
             asked = given_rows(given, fitted.schema)
             frames = fitted.complete(asked, seed=seed, copies=rows)
             rows *= len(asked)
-        check_space(target, rows=rows, columns=len(fitted.schema.columns))
+        sink.check_space(rows=rows, columns=len(fitted.schema.columns))
         # Many rows do not fit into memory: they wait in a file that nobody else can read.
-        with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as folder:
+        with tempfile.TemporaryDirectory(prefix=".synthgen-", dir=sink.scratch()) as folder:
             path = Path(folder) / "drawn.parquet"
             write_batches(path, frames, fitted.schema)
             table = SyntheticFile(fitted.schema, path, fitted.fingerprint, seed)
@@ -1075,7 +1128,8 @@ def sample_bundle(
             spent = fitted.facts.get("dp")
             if spent is not None:
                 facts["dp"] = spent
-            return write_export(
+            AuditLog.default().entries()
+            manifest = write_export(
                 table,
                 decision,
                 target,
@@ -1083,6 +1137,8 @@ def sample_bundle(
                 overwrite=overwrite,
                 privacy=_structure_statement(spent),
             )
+            _audit_export("sample", absolute(str(target)), manifest)
+            return manifest
 
 
 def _structure_statement(dp: dict[str, Any] | None) -> str:

@@ -460,6 +460,10 @@ class RunFolder:
         path = str(self.root / inside) if inside else found["path"]
         return Receipt(stage, path, found["sha256"], found["rows"])
 
+    def digests(self, stage: str) -> dict[str, str]:
+        """Return the SHA-256 of each file in here that `stage` wrote, by its relative path."""
+        return dict(self._receipts().get(stage, {}).get("files", {}))
+
     def forget(self, stage: str) -> None:
         """Drop the receipts of `stage` and of all after it: what it will write replaces them."""
         done = self._receipts()

@@ -16,9 +16,10 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from synthgen.errors import ConfigError, boundary
-from synthgen.export import check_target, column_text
-from synthgen.files import reserve, staged
+from synthgen.files import staged
 from synthgen.schema import Column, TableSchema
+from synthgen.sinks.formats import column_text
+from synthgen.sinks.local import LocalFile
 from synthgen.table import RealTable, to_arrow
 
 if TYPE_CHECKING:
@@ -52,8 +53,9 @@ def impute_file(
     ConfigError
         If a column with gaps was missing on every row that the generator learnt from.
     """
-    path = check_target(target, overwrite=overwrite)
-    with reserve(path), boundary("impute"):
+    place = LocalFile(target.absolute())
+    place.check(overwrite=overwrite)
+    with place.hold(), boundary("impute"):
         fitted, table = _read(bundle, data, device)
         if multiple is not None and IMPUTATION in table.schema.names:
             raise ConfigError(f"column '{IMPUTATION}' is there already; rename it")
@@ -66,7 +68,7 @@ def impute_file(
             columns = (Column(name=IMPUTATION, kind="numeric", decimals=0), *columns)
             tables = [t.assign(**{IMPUTATION: float(i)}) for i, t in enumerate(tables, start=1)]
         schema = replace(table.schema, columns=columns)
-        write(path, pd.concat(tables, ignore_index=True)[schema.names], schema)
+        write(place.path, pd.concat(tables, ignore_index=True)[schema.names], schema)
         return int(asked.isna().to_numpy().sum())
 
 
@@ -83,8 +85,9 @@ def score_file(
     DataError
         If `data` lacks columns of the bundle's schema, or cells are not of their kind.
     """
-    path = check_target(target, overwrite=overwrite)
-    with reserve(path), boundary("score"):
+    place = LocalFile(target.absolute())
+    place.check(overwrite=overwrite)
+    with place.hold(), boundary("score"):
         fitted, table = _read(bundle, data, device)
         names = [c.name for c in table.schema.modelled]
         by_column = fitted.score(table.data[names])
@@ -95,7 +98,7 @@ def score_file(
         columns = [
             Column(name=n, kind="numeric", decimals=digits.get(n, 4)) for n in scores.columns
         ]
-        write(path, scores, TableSchema(name="scores", columns=tuple(columns)))
+        write(place.path, scores, TableSchema(name="scores", columns=tuple(columns)))
         return len(table)
 
 
@@ -112,16 +115,16 @@ def given_rows(data: str, schema: TableSchema) -> pd.DataFrame:
     from synthgen.conform import conform
     from synthgen.sources import open_source
 
-    source = open_source(data, schema)
-    unknown = [n for n in source.names if n not in {c.name for c in schema.modelled}]
-    if unknown:
-        raise ConfigError(
-            f"{data}: column '{unknown[0]}' is not one that the generator learnt "
-            f"({', '.join(c.name for c in schema.modelled)})"
-        )
-    readable = relaxed(schema)
-    asked = tuple(c for c in readable.columns if c.name in source.names)
-    return conform(source.batches(), replace(readable, columns=asked)).data
+    with open_source(data, schema) as source:
+        unknown = [n for n in source.names if n not in {c.name for c in schema.modelled}]
+        if unknown:
+            raise ConfigError(
+                f"{data}: column '{unknown[0]}' is not one that the generator learnt "
+                f"({', '.join(c.name for c in schema.modelled)})"
+            )
+        readable = relaxed(schema)
+        asked = tuple(c for c in readable.columns if c.name in source.names)
+        return conform(source.batches(), replace(readable, columns=asked)).data
 
 
 def relaxed(schema: TableSchema) -> TableSchema:
@@ -146,7 +149,8 @@ def _read(bundle: Path, data: str, device: str) -> tuple[Synthesizer, RealTable]
 
     fitted = Synthesizer.load(bundle, device=device)
     schema = relaxed(fitted.schema)
-    return fitted, conform(open_source(data, schema).batches(), schema)
+    with open_source(data, schema) as source:
+        return fitted, conform(source.batches(), schema)
 
 
 def write(path: Path, frame: pd.DataFrame, schema: TableSchema) -> None:
@@ -156,4 +160,5 @@ def write(path: Path, frame: pd.DataFrame, schema: TableSchema) -> None:
             pq.write_table(to_arrow(frame, schema), temporary, write_page_checksum=True)
         else:
             texts = {c.name: column_text(frame[c.name], c) for c in schema.columns}
-            pa_csv.write_csv(pa.table(texts), temporary)
+            with pa.output_stream(str(temporary)) as stream:  # packed as its name says
+                pa_csv.write_csv(pa.table(texts), stream)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import servers
 
 from flows.environment import DEFAULTS
 from synthgen import demo
@@ -37,6 +38,15 @@ LENIENT_GATE: dict[str, Any] = {
     "prove_power": False,  # a few hundred rows cannot
     "samples": 1,
 }
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _data_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep audit log, models and locks of tests, subprocesses included, out of the user's home."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("SYNTHGEN_HOME", raising=False)
+        patch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data-home")))
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -140,3 +150,17 @@ def _answers(url: str) -> bool:
             return bool(answer.status == 200)
     except OSError:
         return False
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """URI of an empty PostgreSQL of the session, without a table."""
+    with servers.postgres() as uri:
+        yield uri
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[str]:
+    """URI of a bucket of the session, ``s3://bucket``; the environment knows its endpoint."""
+    with servers.s3():
+        yield f"s3://{servers.BUCKET}"

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from synthgen import errors
-from synthgen.cli import app, schema_app
+from synthgen.cli import app, models_app, schema_app
 from synthgen.config import RunConfig
 
 ROOT = Path(__file__).parent.parent
@@ -28,7 +28,8 @@ def commands() -> list[list[str]]:
 
 def verbs() -> list[str]:
     plain = [c.name or c.callback.__name__ for c in app.registered_commands if c.callback]
-    nested = [f"schema {c.name}" for c in schema_app.registered_commands]
+    groups = {"schema": schema_app, "models": models_app}
+    nested = [f"{g} {c.name}" for g, a in groups.items() for c in a.registered_commands]
     return [*plain, *nested, "runs", "runs prune"]
 
 
@@ -49,7 +50,7 @@ def test_toml_blocks_are_valid_configurations(block: str) -> None:
 @pytest.mark.parametrize("command", commands(), ids=" ".join)
 def test_commands_exist_with_their_options(command: list[str]) -> None:
     words = command[1:]
-    in_group = words[0] == "schema" or words[:2] == ["runs", "prune"]
+    in_group = words[0] in ("schema", "models") or words[:2] == ["runs", "prune"]
     verb = words[:2] if in_group else words[:1]
     shown = CliRunner().invoke(app, [*verb, "--help"])
     assert shown.exit_code == 0

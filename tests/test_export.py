@@ -15,18 +15,12 @@ from hypothesis import strategies as st
 from synthgen.checks.gate import Decision, RuleResult
 from synthgen.conform import conform
 from synthgen.errors import ConfigError, GateRefused, TargetBusy, TargetExists
-from synthgen.export import (
-    Manifest,
-    check_space,
-    check_target,
-    column_text,
-    csv_schema,
-    escape,
-    export,
-    manifest_path,
-)
+from synthgen.export import Manifest, export
 from synthgen.files import reserve, sha256, staged
 from synthgen.schema import Column, TableSchema
+from synthgen.sinks import open_sink
+from synthgen.sinks.formats import column_text, csv_schema, escape
+from synthgen.sinks.local import manifest_path
 from synthgen.sources import open_source
 from synthgen.table import RealTable, SyntheticTable, canonical_dtype, fingerprint
 
@@ -184,12 +178,12 @@ def test_an_existing_target_needs_overwrite(tmp_path: Path) -> None:
 def test_unusable_targets(tmp_path: Path, name: str, message: str) -> None:
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(ConfigError, match=message):
-        check_target(tmp_path / name, overwrite=True)
+        open_sink(str(tmp_path / name)).check(overwrite=True)
 
 
 def test_a_full_disk_is_seen_before_the_work(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="GB are needed"):
-        check_space(tmp_path / "out.csv", rows=10**12, columns=100)
+        open_sink(str(tmp_path / "out.csv")).check_space(rows=10**12, columns=100)
 
 
 def test_a_target_is_held_by_one_block_at_a_time(tmp_path: Path) -> None:

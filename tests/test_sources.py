@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import codecs
+import hashlib
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,10 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthgen import sources
-from synthgen.errors import DataError
+from synthgen.errors import ConfigError, DataError
 from synthgen.schema import Column, TableSchema
-from synthgen.sources import open_source
+from synthgen.sources import delimited, open_source
 
 CANARY = "c@nary"
 
@@ -81,7 +81,7 @@ def test_declared_dialect(tmp_path: Path) -> None:
 
 
 def test_batches_start_again_and_are_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "BLOCK_BYTES", 1_000)
+    monkeypatch.setattr(delimited, "BLOCK_BYTES", 1_000)
     rows = [f"{i},{i}" for i in range(1_000)]
     source = open_source(str(write(tmp_path / "t.csv", "a,b\n" + "\n".join(rows))))
     for _ in range(2):
@@ -150,7 +150,7 @@ def test_unknown_encoding(tmp_path: Path) -> None:
 
 
 def test_a_record_larger_than_a_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "BLOCK_BYTES", 100)
+    monkeypatch.setattr(delimited, "BLOCK_BYTES", 100)
     path = write(tmp_path / "t.csv", "a,b\n" + CANARY * 100 + ",1\n" * 3)
     with pytest.raises(DataError, match="is a quote left open") as caught:
         read(path)
@@ -160,13 +160,50 @@ def test_a_record_larger_than_a_block(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_missing_and_foreign_places(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file"):
         open_source(str(tmp_path / "nothing.csv"))
-    with pytest.raises(DataError, match="scheme 's3://' is unknown"):
-        open_source("s3://bucket/key")
-    with pytest.raises(DataError, match="no Parquet parts"):
+    with pytest.raises(ConfigError, match="scheme 'mysql://' is unknown"):
+        open_source("mysql://host/db")
+    with pytest.raises(DataError, match="no Parquet or CSV parts"):
         open_source(str(tmp_path))
-    (tmp_path / "t.csv.gz").write_bytes(b"\x1f\x8b\x08\x00")
-    with pytest.raises(DataError, match="compressed"):
-        open_source(str(tmp_path / "t.csv.gz"))
+    (tmp_path / "t.zip").write_bytes(b"PK\x03\x04")
+    with pytest.raises(DataError, match="ZIP archive; unpack it"):
+        open_source(str(tmp_path / "t.zip"))
+
+
+@pytest.mark.parametrize("codec", ["gzip", "zstd"])
+def test_packed_csv_is_known_by_its_first_bytes(tmp_path: Path, codec: str) -> None:
+    text = "a,b\n" + "".join(f"{i},é\n" for i in range(50_000))
+    packed = pa.Codec(codec).compress(text.encode(), asbytes=True)
+    path = tmp_path / "t.csv"  # not by its name
+    path.write_bytes(packed)
+    assert read(path) == {"a": [str(i) for i in range(50_000)], "b": ["é"] * 50_000}
+    path.write_bytes(packed[: len(packed) // 2])
+    with pytest.raises(DataError, match=f"{codec} data are damaged or end early"):
+        read(path)
+
+
+def test_csv_directory_in_name_order(tmp_path: Path) -> None:
+    write(tmp_path / "2.csv", "a;b\n3;4\n")
+    write(tmp_path / "1.csv", "a;b\n1;2\n")
+    write(tmp_path / "3.csv", "a;b\n")  # a worker that had no rows
+    write(tmp_path / "_x.csv", "not data")
+    assert read(tmp_path) == {"a": ["1", "3"], "b": ["2", "4"]}
+    write(tmp_path / "4.csv", "a;c\n1;2\n")
+    with pytest.raises(DataError, match=r"4\.csv has other columns than 1\.csv: b, c"):
+        read(tmp_path)
+
+
+def test_a_file_that_changes_between_two_readings_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.csv", "a,b\n1,2\n")
+    source = open_source(str(path))
+    assert pa.Table.from_batches(source.batches()).num_rows == 1
+    write(path, "a,b\n1,2\n3,4\n")
+    with pytest.raises(DataError, match="changed while it was read"):
+        list(source.batches())
+
+
+def test_digest_is_of_the_bytes(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.csv", "a,b\n1,2\n")
+    assert open_source(str(path)).digest() == hashlib.sha256(b"a,b\n1,2\n").hexdigest()
 
 
 def test_file_uri(tmp_path: Path) -> None:

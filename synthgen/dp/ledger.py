@@ -21,7 +21,7 @@ from typing import Any
 
 from synthgen.dp.accountant import Mechanism, epsilon
 from synthgen.errors import ConfigError
-from synthgen.files import reserve, sha256, sync
+from synthgen.files import reserve, sync
 
 KEY_BYTES = 32
 
@@ -44,13 +44,10 @@ class Ledger:
 
     folder: Path
 
-    def source(self, path: Path) -> tuple[str, str]:
-        """Return the keyed digests of a file's (or folder's) place and bytes."""
+    def source(self, place: str, content: str) -> tuple[str, str]:
+        """Return the keyed digests of where a source is, and of what its content's digest is."""
         key = self._key()
-        files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-        content = "".join(sha256(p) for p in files)
-        texts = (str(path.resolve()), content)
-        return _digest(key, texts[0]), _digest(key, texts[1])
+        return _digest(key, place), _digest(key, content)
 
     def spend(
         self,
