@@ -272,6 +272,7 @@ def plan(
     rows: Annotated[int | None, typer.Option("--rows", min=1, help="Synthetic rows.")] = None,
     config: Config = None,
     device: Device = None,
+    warm_start: WarmStart = None,
     as_json: AsJson = False,
 ) -> None:
     """Say what a run would take: sizes, minutes, memory; refuse what cannot fit. Writes nothing.
@@ -288,6 +289,7 @@ def plan(
         "schema_path": None if schema is None else str(schema),
         "rows": rows,
         "device": device,
+        "warm_start": None if warm_start is None else str(warm_start),
     }
     base = {} if config is None else RunConfig.load(config).model_dump(exclude_unset=True)
     settings = {**base, **{k: v for k, v in options.items() if v is not None}}

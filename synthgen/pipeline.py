@@ -459,7 +459,7 @@ def train(folder: RunFolder) -> Receipt:
                 device=config.device,
                 log=lambda step: folder.log_step(step),
                 checkpoint=folder.checkpoint_path,
-                warm_start=_bundle_to_start_from(config),
+                warm_start=bundle_to_start_from(config),
                 watch=_previews(folder, real),
             )
         save_bundle(fitted, folder.bundle_path)
@@ -803,7 +803,7 @@ def read_input(config: RunConfig) -> tuple[PackedTable, bool]:
         if config.target is not None:
             schema = schema.with_target(config.target)
         refuse_unmodelled(schema)
-        if (start := _bundle_to_start_from(config)) is not None:
+        if (start := bundle_to_start_from(config)) is not None:
             check_compatible(start.schema, schema)
         table = conform_packed(source.batches(), schema)
     _refuse_unlearnable(table)
@@ -849,7 +849,7 @@ def _refuse_unprivate(config: RunConfig) -> None:
     check_public(TableSchema.load(config.schema_path))
 
 
-def _bundle_to_start_from(config: RunConfig) -> Synthesizer | None:
+def bundle_to_start_from(config: RunConfig) -> Synthesizer | None:
     """Return what training starts from, loaded; None for a start from nothing.
 
     Raises
@@ -1050,7 +1050,7 @@ def train_bundle(config: RunConfig, *, progress: Listener | None = None) -> bool
                         seed=seed,
                         device=config.device,
                         log=_tell_step if is_first else lambda step: None,
-                        warm_start=_bundle_to_start_from(config),
+                        warm_start=bundle_to_start_from(config),
                         world=world,
                     )
                 if is_first:

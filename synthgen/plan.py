@@ -11,12 +11,16 @@ import resource
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from synthgen.config import RunConfig
 from synthgen.encode.table import TableEncoder
 from synthgen.errors import ConfigError, boundary
-from synthgen.pipeline import MAX_JUDGED_ROWS, read_input
+from synthgen.pipeline import MAX_JUDGED_ROWS, bundle_to_start_from, read_input
 from synthgen.table import split
+
+if TYPE_CHECKING:
+    from synthgen.gan.nets import Generator
 
 GIB = 2**30
 #: Seconds of checking the input against its schema.
@@ -84,13 +88,13 @@ def estimate(config: RunConfig) -> Estimate:
 
     Raises
     ------
-    DataError, SchemaError
-        What `run` would raise about the input.
+    BundleError, DataError, SchemaError
+        What `run` would raise about the input, or the bundle of a warm start.
     ConfigError
         If the run cannot fit into memory: it names the column that takes most, and the remedy.
     """
     from synthgen.gan.calibrate import Spent, Stopwatch, calibrate, device_memory
-    from synthgen.synthesizer import Synthesizer, pick_device
+    from synthgen.synthesizer import Synthesizer, fit_encoder, pick_device
 
     with boundary("plan"):
         device = pick_device(config.device)
@@ -99,13 +103,16 @@ def estimate(config: RunConfig) -> Estimate:
         halves = split(table, holdout=config.split.holdout, seed=config.seed or 0)
         ingest = watch.lap()
         rows, schema = halves.train, table.schema
-        encoder = TableEncoder.fit(rows, schema, config.encode, seed=config.seed or 0)
+        earlier = bundle_to_start_from(config)
+        encoder, begin = fit_encoder(rows, config, seed=config.seed or 0, warm_start=earlier)
+        start = None if begin is None else begin.generator
         encoder.transform(rows)
         encode, resident, layout = watch.lap(), _resident(), encoder.layout
         widths = column_widths(encoder)
         free = device_memory(device)
-        refuse_unfit(layout_bytes(encoder, len(rows), config), widths, free, where=device.type)
-        cost, generator = calibrate(layout, len(rows), config.train, device)
+        least = layout_bytes(encoder, len(rows), config, start=start)
+        refuse_unfit(least, widths, free, where=device.type)
+        cost, generator = calibrate(layout, len(rows), config.train, device, start=start)
         watch.lap()
         drawn = min(DRAWN, config.rows)
         for _ in Synthesizer(schema, encoder, generator, config).sample_batches(drawn, seed=0):
@@ -149,12 +156,14 @@ def estimate(config: RunConfig) -> Estimate:
     )
 
 
-def layout_bytes(encoder: TableEncoder, n_rows: int, config: RunConfig) -> int:
+def layout_bytes(
+    encoder: TableEncoder, n_rows: int, config: RunConfig, *, start: Generator | None = None
+) -> int:
     """Return the least bytes of training, by arithmetic alone: before a network is built."""
     from synthgen.gan import calibrate, nets, train
 
     layout = encoder.layout
-    sizes = train.plan(config.train, layout, n_rows)
+    sizes = train.plan(config.train, layout, n_rows, start=start)
     # Embeddings and head; hidden layers; a fine token's bias of each level and cell.
     weights = 2 * layout.width * sizes.width + 2 * sizes.depth * sizes.width**2
     weights += sum(p.size for p in layout.fine_priors)

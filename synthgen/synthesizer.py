@@ -173,17 +173,9 @@ class Synthesizer:
         if len(table) < MIN_ROWS:
             raise DataError(f"{len(table)} training rows are too few; {MIN_ROWS} are the least")
         place = pick_device(device)
-        start: Start | None = None
+        encoder, start = fit_encoder(table, config, seed=seed, warm_start=warm_start)
         facts: dict[str, Any] = {}
-        if warm_start is None:
-            encoder = TableEncoder.fit(table, table.schema, config.encode, seed=seed)
-        else:
-            if isinstance(warm_start.generator, Tree):
-                raise ConfigError("a warm start needs a network, and this bundle holds a tree")
-            old = warm_start.encoder
-            rows = sample_rows(table, config.encode.fit_rows, seed)
-            encoder = adopt(old, rows, table.schema, config.encode, seed=seed)
-            start = Start(warm_start.generator, old.layout, correspondence(old, encoder))
+        if warm_start is not None:
             facts["warm_start"] = warm_start.ancestors
         share = table
         if world.size > 1:
@@ -632,6 +624,32 @@ def _train_privately(
 
     dp.calibrate(generator.skeleton, sample, marginals, rounds)
     return generator
+
+
+def fit_encoder(
+    table: RealTable | PackedTable,
+    config: RunConfig,
+    *,
+    seed: int,
+    warm_start: Synthesizer | None = None,
+) -> tuple[TableEncoder, Start | None]:
+    """Return a training's encoder and what its weights start from: nothing, or `warm_start`.
+
+    Raises
+    ------
+    ConfigError
+        If `warm_start` holds no network.
+    SchemaError
+        If it models other columns, or another kind of one.
+    """
+    if warm_start is None:
+        return TableEncoder.fit(table, table.schema, config.encode, seed=seed), None
+    if isinstance(warm_start.generator, Tree):
+        raise ConfigError("a warm start needs a network, and this bundle holds a tree")
+    old = warm_start.encoder
+    rows = sample_rows(table, config.encode.fit_rows, seed)
+    encoder = adopt(old, rows, table.schema, config.encode, seed=seed)
+    return encoder, Start(warm_start.generator, old.layout, correspondence(old, encoder))
 
 
 def _read_index(folder: Path) -> dict[str, Any]:

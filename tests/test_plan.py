@@ -47,6 +47,18 @@ def test_sizes_are_those_of_the_run(config: RunConfig, demo_table: RealTable) ->
     assert (found.device_memory, found.device_available) == (0, 0)
 
 
+def test_a_warm_start_is_planned_as_one(
+    config: RunConfig, tiny_synthesizer: Synthesizer, tmp_path: Path
+) -> None:
+    """25 passes over 1,200 rows in batches of 64 instead of 80; width and depth of the bundle."""
+    tiny_synthesizer.save(tmp_path / "bundle")
+    settings = {"warm_start": str(tmp_path / "bundle"), "train": TrainConfig(batch_size=64)}
+    found = estimate(config.model_copy(update=settings))
+    skeleton = tiny_synthesizer.generator.skeleton  # there is no critic, so no offsets' network
+    assert found.steps == round(25 * 1_200 / 64)
+    assert found.parameters == sum(p.numel() for p in skeleton.parameters())
+
+
 def test_parameters_are_those_of_the_generator(tiny_synthesizer: Synthesizer) -> None:
     device = torch.device("cpu")
     train, layout = tiny_synthesizer.config.train, tiny_synthesizer.encoder.layout

@@ -88,7 +88,12 @@ class Cost:
 
 
 def calibrate(
-    layout: Layout, n_rows: int, config: TrainConfig, device: torch.device
+    layout: Layout,
+    n_rows: int,
+    config: TrainConfig,
+    device: torch.device,
+    *,
+    start: Generator | None = None,
 ) -> tuple[Cost, Generator]:
     """Time real steps on random rows; return the cost, and a generator of that size, not trained.
 
@@ -99,8 +104,10 @@ def calibrate(
         Training rows, at least 2.
     config : TrainConfig
     device : torch.device
+    start : Generator, optional
+        What training goes on from: it decides width, depth and, unless asked for, steps.
     """
-    sizes = plan(config, layout, n_rows)
+    sizes = plan(config, layout, n_rows, start=start)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(0)
         generator = new_generator(layout, config, sizes).to(device)
