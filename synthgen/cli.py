@@ -70,6 +70,13 @@ Delta = Annotated[float | None, typer.Option("--delta", help="With --epsilon; de
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only errors and the result.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Every event.")]
 LogJson = Annotated[bool, typer.Option("--log-json", help="Every event as JSON, on stderr.")]
+ChargeMetadata = Annotated[
+    bool,
+    typer.Option(
+        "--charge-metadata",
+        help="With --epsilon: find bounds and categories that the schema leaves out, and charge.",
+    ),
+]
 RunDir = Annotated[
     Path | None, typer.Option("--run-dir", help="Run folder; left out: runs/<time>-<random>.")
 ]
@@ -200,6 +207,7 @@ def run(
     warm_start: WarmStart = None,
     epsilon: Epsilon = None,
     delta: Delta = None,
+    charge_metadata: ChargeMetadata = False,
     flow: Annotated[bool, typer.Option("--flow", help="As a Prefect flow run.")] = False,
     compare: Annotated[
         str | None,
@@ -229,6 +237,7 @@ def run(
         warm_start=None if warm_start is None else str(warm_start),
         epsilon=epsilon,
         delta=delta,
+        charge_metadata=charge_metadata or None,
         overwrite=overwrite or None,
         drift={"reference": compare, "accept": accept_drift or None},
     )
@@ -356,6 +365,7 @@ def train(
     warm_start: WarmStart = None,
     epsilon: Epsilon = None,
     delta: Delta = None,
+    charge_metadata: ChargeMetadata = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -380,6 +390,7 @@ def train(
         warm_start=None if warm_start is None else str(warm_start),
         epsilon=epsilon,
         delta=delta,
+        charge_metadata=charge_metadata or None,
         overwrite=overwrite or None,
     )
     with _progress(_level(quiet, verbose, log_json)) as listener:
@@ -877,13 +888,15 @@ def _settings(
     *,
     epsilon: float | None = None,
     delta: float | None = None,
+    charge_metadata: bool | None = None,
     **options: Any,
 ) -> RunConfig:
     """Return the file's settings with the options given on the command line on top."""
     from synthgen.config import RunConfig
 
     base = {} if config is None else RunConfig.load(config).model_dump(exclude_unset=True)
-    private = {k: v for k, v in {"epsilon": epsilon, "delta": delta}.items() if v is not None}
+    asked = {"epsilon": epsilon, "delta": delta, "charge_metadata": charge_metadata}
+    private = {k: v for k, v in asked.items() if v is not None}
     if private:
         train = base.get("train", {})
         base["train"] = {**train, "dp": {**(train.get("dp") or {}), **private}}

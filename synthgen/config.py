@@ -93,6 +93,9 @@ class DpConfig(_Section):
         description="chance of a row to take part in a step; None: by epsilon",
     )
     max_grad_norm: float = Field(1.0, gt=0, le=1_000, description="of one row's gradient")
+    charge_metadata: bool = Field(
+        False, description="find undeclared bounds and categories by noisy counts, and charge them"
+    )
 
     @property
     def chosen_engine(self) -> Literal["tree", "network"]:

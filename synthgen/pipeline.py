@@ -840,13 +840,16 @@ def _refuse_unprivate(config: RunConfig) -> None:
     if config.schema_path is None:
         raise ConfigError(
             "differential privacy needs a declared schema: one inferred from the data tells of "
-            "them; draft it with 'synthgen schema infer', review it, and give it with --schema"
+            "them; draft it with 'synthgen schema infer', review it, and give it with --schema "
+            "(with --charge-metadata it may leave out bounds and categories)"
         )
     if config.warm_start is not None:
         raise ConfigError("differential privacy starts from nothing: leave warm_start out")
     if config.report.preview_minutes is not None:
         raise ConfigError("a preview shows real columns, not covered by epsilon: leave it out")
-    check_public(TableSchema.load(config.schema_path))
+    asked = config.train.dp
+    charged = asked is not None and asked.charge_metadata
+    check_public(TableSchema.load(config.schema_path), charge_metadata=charged)
 
 
 def bundle_to_start_from(config: RunConfig) -> Synthesizer | None:

@@ -20,7 +20,7 @@ from synthgen.errors import ConfigError
 
 Floats = npt.NDArray[np.float64]
 
-Kind = Literal["discrete-gaussian", "exponential", "sampled-gaussian"]
+Kind = Literal["discrete-gaussian", "stable-histogram", "exponential", "sampled-gaussian"]
 #: Width of the grid of privacy losses; losses are rounded up to it.
 GRID = 2e-4
 #: A calibrated noise scale is at most this factor above the smallest possible.
@@ -35,15 +35,18 @@ class Mechanism:
     ----------
     what : str
         What it releases, for people: ``"one-way marginals"``.
-    kind : {"discrete-gaussian", "exponential", "sampled-gaussian"}
-        Integer noise on counts of which one row changes one by one; the exponential mechanism;
-        Poisson-sampled, clipped and summed gradients with normal noise.
+    kind : {"discrete-gaussian", "stable-histogram", "exponential", "sampled-gaussian"}
+        Integer noise on counts of which one row changes one by one; the same on values that the
+        rows themselves name, shown above a threshold; the exponential mechanism; Poisson-sampled,
+        clipped and summed gradients with normal noise.
     noise : float
         Standard deviation over sensitivity; for ``exponential`` one over its epsilon.
     count : int
         How often it is applied.
     rate : float
         ``sampled-gaussian``: probability that a row takes part; else 1.
+    delta : float
+        ``stable-histogram``: probability that a value which one row alone has is shown; else 0.
     """
 
     what: str
@@ -51,12 +54,15 @@ class Mechanism:
     noise: float
     count: int
     rate: float = 1.0
+    delta: float = 0.0
 
     def __post_init__(self) -> None:
         if not (self.noise > 0 and math.isfinite(self.noise) and self.count > 0):
             raise ValueError("noise and count must be positive and finite")
         if not 0 < self.rate <= 1 or (self.rate < 1 and self.kind != "sampled-gaussian"):
             raise ValueError("rate must lie in (0, 1], and below 1 for sampled gradients only")
+        if not 0 <= self.delta < 1 or (self.delta > 0) != (self.kind == "stable-histogram"):
+            raise ValueError("delta must lie in (0, 1) for a stable histogram, and be 0 elsewhere")
 
 
 def power(mechanisms: Sequence[Mechanism], false_positives: npt.ArrayLike) -> Floats:
@@ -152,14 +158,20 @@ def _composed(mechanisms: Sequence[Mechanism]) -> Any:
 
 def _distribution(m: Mechanism) -> Any:
     library = _library()
-    if m.kind == "discrete-gaussian":
-        return library.from_discrete_gaussian_mechanism(m.noise, value_discretization_interval=GRID)
     if m.kind == "sampled-gaussian":
         return library.from_gaussian_mechanism(
             m.noise, sampling_prob=m.rate, value_discretization_interval=GRID
         )
-    pure = library.common.DifferentialPrivacyParameters(1 / m.noise, 0)
-    return library.from_privacy_parameters(pure, value_discretization_interval=GRID)
+    if m.kind == "exponential":
+        return _parameters(1 / m.noise, 0.0)
+    counts = library.from_discrete_gaussian_mechanism(m.noise, value_discretization_interval=GRID)
+    return counts.compose(_parameters(0.0, m.delta)) if m.delta else counts
+
+
+def _parameters(epsilon: float, delta: float) -> Any:
+    library = _library()
+    pair = library.common.DifferentialPrivacyParameters(epsilon, delta)
+    return library.from_privacy_parameters(pair, value_discretization_interval=GRID)
 
 
 def _library() -> Any:

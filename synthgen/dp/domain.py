@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from synthgen.dp.tails import CLEAR, Ended, Interval, outward
+from synthgen.dp.tails import CLEAR, FAR, Ended, Interval, outward
 from synthgen.encode import datetime as dt
 from synthgen.encode.categorical import CategoricalEncoder
 from synthgen.encode.column import ColumnEncoder
@@ -34,13 +34,30 @@ FEW_VALUES = 16
 BRANCHES = 16
 #: Positions that a number without a unit is cut into at most.
 FINEST = 2**20
+#: A number without bounds: positions on either side of 0, and the unit of one without decimals.
+OPEN_HALF, OPEN_UNIT = 2**44, 2.0**-16
+#: Days on either side of 1970 for a time without bounds.
+OPEN_DAYS = 2**17
+#: Rounds for a line without bounds: intervals that double away from 0, then 65,536 parts of each.
+OPEN_ROUNDS = 5
+CHARGE_IT = (
+    "or let undeclared bounds and categories be found by noisy counts, for a part of the budget: "
+    "charge_metadata = true in [train.dp], or --charge-metadata"
+)
 #: The first cell beyond the clearly seen rows has this share of their width.
 FIRST_TAIL = 1 / 4
 
 
-def check_public(schema: TableSchema) -> None:
-    """Raise ConfigError listing every column whose values are not public by declaration."""
-    problems = [f"  - column '{c.name}': {w}" for c in schema.columns for w in _lacks(c)]
+def check_public(schema: TableSchema, *, charge_metadata: bool = False) -> None:
+    """Raise ConfigError listing every column whose values are not public by declaration.
+
+    With `charge_metadata` bounds and categories may be left out: they are found and charged.
+    """
+    problems = [
+        f"  - column '{c.name}': {what}"
+        for c in schema.columns
+        for what in [*([] if charge_metadata else _lacks(c)), *_tells_of_rows(c)]
+    ]
     if schema.entity is not None and schema.entity.nullable:
         problems.append(
             f"  - column '{schema.entity.name}': rows without an entity would be one entity "
@@ -53,27 +70,32 @@ def check_public(schema: TableSchema) -> None:
                     "differential privacy needs a schema that says from public knowledge what "
                     "values there may be (from a code book, not from the data):",
                     *problems,
+                    *([] if charge_metadata else [CHARGE_IT]),
                 ]
             )
         )
 
 
 def _lacks(c: Column) -> list[str]:
-    lacks = []
     if c.is_modelled and c.kind == "categorical" and c.categories is None:
-        lacks.append("declare its categories")
-    if (
-        c.is_modelled
-        and c.kind in ("numeric", "datetime")
-        and (c.minimum is None or c.maximum is None)
-    ):
-        lacks.append("declare minimum and maximum")
+        return ["declare its categories"]
+    return ["declare minimum and maximum"] if _is_open(c) else []
+
+
+def _is_open(c: Column) -> bool:
+    """Whether a number or time has no bound on one side."""
+    is_line = c.is_modelled and c.kind in ("numeric", "datetime")
+    return is_line and (c.minimum is None or c.maximum is None)
+
+
+def _tells_of_rows(c: Column) -> list[str]:
     # An id's minimum is where the sequence that replaces it starts, and leaves with every table.
     if c.source == "data" and (c.is_modelled or c.minimum is not None):
-        lacks.append(
-            "what the schema says of it was read from the data; review it, then drop source"
-        )
-    return lacks
+        return [
+            "what the schema says of it was read from the data; review it (bounds and categories "
+            "may be left out where they are charged), then drop source"
+        ]
+    return []
 
 
 @dataclass(frozen=True)
@@ -93,6 +115,8 @@ class Domain:
         Number of positions: values are ``low + unit * {0 .. size - 1}``.
     whole : bool
         Whether values are whole multiples of `unit`; else a position is an interval.
+    is_open : bool
+        Whether the schema leaves out bounds or categories: then they cost something.
     """
 
     column: str
@@ -103,27 +127,43 @@ class Domain:
     unit: float = 1.0
     size: int = 0
     whole: bool = True
+    is_open: bool = False
 
     @property
     def rounds(self) -> int:
         """Histograms that cutting this number costs; 0 for what is public as it is."""
         if self.levels is not None or self.size <= FEW_VALUES:
             return 0
+        if self.is_open:
+            return OPEN_ROUNDS
         return math.ceil(math.log(self.size, BRANCHES) - 1e-9)
 
+    @property
+    def far(self) -> float:
+        """Standard deviations of noise that are rows even in a cell away from all others."""
+        return FAR if self.is_open else CLEAR
 
-def domains(schema: TableSchema) -> list[Domain]:
-    """Return the domain of every part, in column order; reads the schema only."""
-    check_public(schema)
+
+def domains(schema: TableSchema, *, charge_metadata: bool = False) -> list[Domain]:
+    """Return the domain of every part, in column order; reads the schema only.
+
+    Categories that are to be found have no levels yet.
+    """
+    check_public(schema, charge_metadata=charge_metadata)
     return [d for c in schema.modelled for d in _domains(c)]
 
 
 def _domains(c: Column) -> list[Domain]:
     if c.kind == "boolean":
         return [Domain(c.name, "value", c.nullable, ("False", "True"))]
+    if c.kind == "categorical" and c.categories is None:
+        return [Domain(c.name, "value", c.nullable, (), is_open=True)]
     if c.kind == "categorical":
         assert c.categories is not None
         return [Domain(c.name, "value", c.nullable, tuple(sorted(c.categories)))]
+    if c.kind == "numeric" and _is_open(c):
+        unit = OPEN_UNIT if c.decimals is None else 10.0**-c.decimals
+        return [_line(c, "value", unit, OPEN_HALF, whole=c.decimals is not None)]
     if c.kind == "numeric":
         assert isinstance(c.minimum, int | float)
         assert isinstance(c.maximum, int | float)
@@ -133,13 +173,22 @@ def _domains(c: Column) -> list[Domain]:
             return [Domain(c.name, "value", c.nullable, None, low, unit, FINEST, whole=False)]
         unit = 10.0**-c.decimals
         return [Domain(c.name, "value", c.nullable, None, low, unit, round(width / unit) + 1)]
-    ends = pd.Series([declared_bound(str(b), c) for b in (c.minimum, c.maximum)])
-    first, last = dt.to_days(dt.to_microseconds(ends))
-    days = Domain(c.name, "days", c.nullable, None, float(first), 1.0, int(last - first) + 1)
+    if _is_open(c):
+        days = _line(c, "days", 1.0, OPEN_DAYS, whole=True)
+    else:
+        ends = pd.Series([declared_bound(str(b), c) for b in (c.minimum, c.maximum)])
+        first, last = dt.to_days(dt.to_microseconds(ends))
+        days = Domain(c.name, "days", c.nullable, None, float(first), 1.0, int(last - first) + 1)
     if c.resolution == "day":
         return [days]
     ticks = 86_400_000_000 // dt.MICROSECONDS[c.resolution]
     return [days, Domain(c.name, "clock", c.nullable, None, 0.0, 1.0, ticks)]
+
+
+def _line(c: Column, view: str, unit: float, half: int, *, whole: bool) -> Domain:
+    return Domain(
+        c.name, view, c.nullable, None, -half * unit, unit, 2 * half, whole=whole, is_open=True
+    )
 
 
 def part(domain: Domain, cells: Sequence[Interval], ended: Ended | None = None) -> Part:
@@ -174,7 +223,7 @@ def possible(domain: Domain, n_tokens: int) -> npt.NDArray[np.bool_]:
     out = np.ones(n_tokens, bool)
     out[0] = domain.nullable
     if domain.levels is not None:
-        out[-1] = False  # the rare bucket: every level is declared
+        out[-1] = domain.is_open  # the rare bucket: nobody is in it where all levels are declared
     return out
 
 
@@ -196,7 +245,8 @@ def cut(
     Returns
     -------
     list of (a, b)
-        Intervals [a, b) that tile 0 .. size - 1; single positions with many rows stand alone.
+        Intervals [a, b) that tile 0 .. size - 1; single positions with many rows stand alone;
+        beyond the outermost that clearly have rows, widths double towards the bounds.
     """
     if domain.rounds == 0:
         return [(a, a + 1) for a in range(domain.size)]
@@ -204,32 +254,40 @@ def cut(
     place = np.floor((known - domain.low) / domain.unit + 0.5 * domain.whole)
     place = np.sort(place.clip(0, domain.size - 1).astype(np.int64))
     leaves: list[tuple[int, int, int]] = []
-    active = [(0, domain.size)]
-    for _ in range(domain.rounds):
-        children = [child for interval in active for child in _children(*interval)]
+    children = _roots(domain)
+    for remaining in range(domain.rounds - 1, -1, -1):
         edges = np.array(children, np.int64).reshape(-1, 2)
         exact = np.diff(np.searchsorted(place, edges), axis=1)[:, 0]
         noisy = measure(exact).tolist()
-        active = []
+        below = []
         for (a, b), count in zip(children, noisy, strict=True):
-            if b - a > 1 and count > CLEAR * std:
-                active.append((a, b))
+            if remaining and b - a > 1 and count > CLEAR * std:
+                below += _children(a, b)
             else:
                 leaves.append((a, b, count))
-    return _with_tails(sorted(leaves), std=std, mass=mass)
+        children = below
+    return _with_tails(sorted(leaves), std=std, mass=mass, far=domain.far)
 
 
-def _children(a: int, b: int) -> list[tuple[int, int]]:
+def _roots(domain: Domain) -> list[Interval]:
+    """Return the intervals of the first round."""
+    if not domain.is_open:
+        return _children(0, domain.size)
+    zero = domain.size // 2
+    return [*outward(zero, 0, 1), *outward(zero, domain.size, 1)]
+
+
+def _children(a: int, b: int) -> list[Interval]:
     """Return up to `BRANCHES` equal parts of [a, b)."""
     marks = range(a, b, -(-(b - a) // BRANCHES))
     return [(m, min(m + marks.step, b)) for m in marks]
 
 
 def _with_tails(
-    leaves: Sequence[tuple[int, int, int]], *, std: float, mass: float
+    leaves: Sequence[tuple[int, int, int]], *, std: float, mass: float, far: float
 ) -> list[Interval]:
     """Join the leaves between the outermost clear ones; beyond, cells widen towards the bounds."""
-    clear = [i for i, (_, _, count) in enumerate(leaves) if count > CLEAR * std]
+    clear = [i for i, (_, _, count) in enumerate(leaves) if count > far * std]
     if not clear:
         return _joined(leaves, std=std, mass=mass)
     body = leaves[clear[0] : clear[-1] + 1]
@@ -258,3 +316,14 @@ def _joined(leaves: Sequence[tuple[int, int, int]], *, std: float, mass: float) 
         else:
             end, total, joined = b, total + count, joined + 1
     return [*cells, (start, end)]
+
+
+def stable_levels(values: pd.Series, measure: Measure, threshold: int) -> tuple[str, ...]:
+    """Return the texts of (N,) `values` whose noisy count reaches `threshold`, sorted.
+
+    Texts that no row has are never looked at, which is what the threshold is for: see
+    `noise.stability_threshold`.
+    """
+    counts = values.value_counts()
+    noisy = measure(counts.to_numpy().astype(np.int64))
+    return tuple(sorted(counts.index[noisy >= threshold].astype(str)))

@@ -14,7 +14,7 @@ import json
 import os
 import secrets
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -174,8 +174,8 @@ def _digest(key: bytes, text: str) -> str:
 
 def _merged(mechanisms: Sequence[Mechanism]) -> list[Mechanism]:
     """Return equal mechanisms as one with their count: composing them is then one step."""
-    counts: dict[tuple[Any, ...], int] = {}
+    counts: dict[Mechanism, int] = {}
     for m in mechanisms:
-        kind = (m.kind, m.noise, m.rate)
-        counts[kind] = counts.get(kind, 0) + m.count
-    return [Mechanism("", kind, noise, n, rate) for (kind, noise, rate), n in counts.items()]
+        one = replace(m, what="", count=1)
+        counts[one] = counts.get(one, 0) + m.count
+    return [replace(one, count=n) for one, n in counts.items()]

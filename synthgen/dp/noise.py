@@ -18,6 +18,18 @@ Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
 
 
+def stability_threshold(std: float, delta: float) -> int:
+    """Return the least t with ``P(1 + noise >= t) <= delta`` for discrete Gaussian noise.
+
+    A value that one row alone has is shown with probability `delta` at most, if values are shown
+    whose noisy count reaches t (Korolova et al. 2009; Desfontaines, Voss & Gipson 2022).
+    """
+    reach = int(40 * std) + 2
+    weights = np.exp(-(np.arange(-reach, reach + 1) ** 2) / (2 * std**2))
+    above = weights[::-1].cumsum()[::-1] / weights.sum()  # P(noise >= x) for x from -reach on
+    return 1 - reach + int((above > delta).sum())
+
+
 class Noise:
     """A stream of noise that nobody can repeat."""
 

@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from synthgen.config import DpConfig
-from synthgen.dp.accountant import Mechanism, calibrate, epsilon
-from synthgen.dp.domain import Domain, cut, domains, part, possible
-from synthgen.dp.noise import Noise
+from synthgen.dp.accountant import Kind, Mechanism, calibrate, epsilon
+from synthgen.dp.domain import Domain, cut, domains, part, possible, stable_levels
+from synthgen.dp.noise import Noise, stability_threshold
 from synthgen.dp.tails import CLEAR, Interval, ended
 from synthgen.dp.tree import Tokens, Tree, fit_tree, on_simplex
 from synthgen.encode.column import EncodedTable
@@ -29,11 +29,20 @@ from synthgen.table import PackedTable, RealTable, one_row_each
 
 Floats = npt.NDArray[np.float64]
 
-#: Shares of the budget (of rho, where noise is 1 / sqrt(2 rho)); see benchmarks/dp.py.
+#: Shares of the budget (of rho, where noise is 1 / sqrt(2 rho)); see benchmarks/dp.py. They are
+#: relative: what a table does not need goes to the rest.
 SHARES: dict[str, dict[str, float]] = {
-    "tree": {"rows": 0.02, "cells": 0.08, "one-way": 0.2, "selection": 0.1, "two-way": 0.6},
+    "tree": {
+        "rows": 0.02,
+        "categories": 0.05,
+        "cells": 0.08,
+        "one-way": 0.2,
+        "selection": 0.1,
+        "two-way": 0.6,
+    },
     "network": {
         "rows": 0.02,
+        "categories": 0.05,
         "cells": 0.05,
         "one-way": 0.2,
         "selection": 0.03,
@@ -41,6 +50,10 @@ SHARES: dict[str, dict[str, float]] = {
         "steps": 0.45,
     },
 }
+#: Mechanisms that are no counts of public cells.
+KINDS: dict[str, Kind] = {"selection": "exponential", "categories": "stable-histogram"}
+#: Share of delta by which undeclared categories that one row alone has may be shown.
+STABILITY_SHARE = 0.1
 #: A cell of a wide number should hold at least so large a share of the rows.
 CELL_SHARE = 1 / 24
 #: Least count of a declared value, in standard deviations of the noise: it exists, says the schema.
@@ -96,7 +109,7 @@ def plan(schema: TableSchema, config: DpConfig) -> Plan:
         If the schema does not declare the values of a modelled column, all listed; or the
         accounting library is missing.
     """
-    found = tuple(domains(schema))
+    found = tuple(domains(schema, charge_metadata=config.charge_metadata))
     engine = config.chosen_engine
 
     def mechanisms(scale: float) -> dict[str, Mechanism]:
@@ -126,6 +139,7 @@ def _mechanisms(
 ) -> dict[str, Mechanism]:
     counts = {
         "rows": 1,
+        "categories": sum(d.is_open and d.levels is not None for d in found),
         "cells": sum(d.rounds for d in found),
         "one-way": len(found),
         "selection": len(found) - 1,
@@ -133,6 +147,7 @@ def _mechanisms(
     }
     what = {
         "rows": "number of rows",
+        "categories": "categories that the schema does not declare",
         "cells": "histograms that cut wide numbers into cells",
         "one-way": "one-way counts",
         "selection": "edges of a tree",
@@ -145,10 +160,11 @@ def _mechanisms(
             out[name] = Mechanism(
                 "clipped gradients", "sampled-gaussian", noise, config.steps, config.chosen_rate
             )
-        elif counts[name]:
-            kind = "exponential" if name == "selection" else "discrete-gaussian"
-            noise = scale * math.sqrt(counts[name] / (2 * share))
-            out[name] = Mechanism(what[name], kind, noise, counts[name])  # type: ignore[arg-type]
+        elif n := counts[name]:
+            kind = KINDS.get(name, "discrete-gaussian")
+            noise = scale * math.sqrt(n / (2 * share))
+            lost = STABILITY_SHARE * config.delta / n if kind == "stable-histogram" else 0.0
+            out[name] = Mechanism(what[name], kind, noise, n, delta=lost)
     return out
 
 
@@ -184,12 +200,13 @@ def measure(
     table = one_row_each(table)
     std = {name: m.noise for name, m in plan.mechanisms.items()}
     n_rows = max(1, int(noise.counts(np.array([len(table)]), std["rows"])[0]))
-    cells = [_cells(table, schema, d, noise, std.get("cells", 0.0), n_rows) for d in plan.domains]
-    draft = TableEncoder(schema, tuple(map(part, plan.domains, cells)))
+    found = [_with_levels(table, d, noise, plan.mechanisms.get("categories")) for d in plan.domains]
+    cells = [_cells(table, schema, d, noise, std.get("cells", 0.0), n_rows) for d in found]
+    draft = TableEncoder(schema, tuple(map(part, found, cells)))
     tokens = draft.transform(table).tokens
     counted = [
         _one_way(tokens[:, t], d, cells[t], noise, std["one-way"], n_rows)
-        for t, d in enumerate(plan.domains)
+        for t, d in enumerate(found)
     ]
     encoder = TableEncoder(schema, tuple(p for p, _ in counted))
     marginals = [m for _, m in counted]
@@ -205,6 +222,20 @@ def measure(
             std=std["two-way"],
         )
     return Released(encoder, tree, n_rows, encoded)
+
+
+def _with_levels(
+    table: RealTable | PackedTable, domain: Domain, noise: Noise, stable: Mechanism | None
+) -> Domain:
+    """Return `domain` with the levels of a category that the schema does not declare."""
+    if domain.levels is None or not domain.is_open:
+        return domain
+    assert stable is not None
+    threshold = stability_threshold(stable.noise, stable.delta)
+    levels = stable_levels(
+        table.column(domain.column), lambda c: noise.counts(c, stable.noise), threshold
+    )
+    return replace(domain, levels=levels)
 
 
 def _cells(
@@ -245,7 +276,7 @@ def _one_way(
         out[may_occur] = on_simplex(noisy[may_occur], total)
         out[may_occur] += min(FLOOR * std, total / (10 * len(out)))
         return _with_counts(draft, out * (total / max(out.sum(), 1.0)))
-    ends = ended(cells, noisy[1:], std)
+    ends = ended(cells, noisy[1:], std, far=domain.far)
     missing = noisy[0] if may_occur[0] and noisy[0] > CLEAR * std else 0.0
     kept = np.r_[missing, ends.counts]
     some = kept > 0 if kept.any() else possible(domain, len(kept))

@@ -20,6 +20,8 @@ Interval = tuple[int, int]
 
 #: So many standard deviations of noise are no noise.
 CLEAR = 3.0
+#: On a line without bounds, where many cells are empty, and the highest noise of many is meant.
+FAR = 4.5
 #: Next to what is clear, so many are enough: an error moves an end by one cell.
 NEARBY = 2.0
 #: The largest of n exponential numbers exceeds log n by this on average.
@@ -66,7 +68,7 @@ def outward(edge: int, bound: int, width: int) -> list[Interval]:
     return [(min(i), max(i)) for i in out][::side]
 
 
-def ended(cells: Sequence[Interval], noisy: Floats, std: float) -> Ended:
+def ended(cells: Sequence[Interval], noisy: Floats, std: float, *, far: float = CLEAR) -> Ended:
     """Give the outermost cells that clearly have rows all that lies beyond, and an end.
 
     Parameters
@@ -75,8 +77,10 @@ def ended(cells: Sequence[Interval], noisy: Floats, std: float) -> Ended:
         Tiling all positions.
     noisy : (J,)
         Their counts with noise of standard deviation `std`.
+    far : float
+        So many of them are no noise in a cell away from all others.
     """
-    clear = np.flatnonzero(noisy > CLEAR * std)
+    clear = np.flatnonzero(noisy > far * std)
     if not len(clear):
         return Ended(tuple(cells), noisy.clip(0), cells[0][0], cells[-1][1] - 1, (1.0, 1.0))
     i, j = int(clear[0]), int(clear[-1])

@@ -145,7 +145,11 @@ FORBIDDEN = {
 def test_no_statistic_of_rows_is_taken_without_noise() -> None:
     """A reviewed list: whoever needs another call shows here that it reads no private row."""
     # Of distributions in a bundle; of curves over epsilons.
-    reviewed = {"tree.py": {"min", "max"}, "accountant.py": {"min"}}
+    reviewed = {
+        "tree.py": {"min", "max"},
+        "accountant.py": {"min"},
+        "domain.py": {"value_counts"},  # behind noise and a threshold, and charged
+    }
     for path in DP_MODULES:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Attribute) and node.attr in FORBIDDEN:
