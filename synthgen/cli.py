@@ -682,7 +682,7 @@ def runs(context: typer.Context, folder: Folder = Path("runs"), as_json: AsJson 
         told = f"{e.state}{stage}"
         typer.echo(
             f"{Path(e.run).name:<22}  {told:<23} {e.rows:>11,} rows  {e.age_hours:>7.1f} h  "
-            f"{_short(Path(e.target))}"
+            f"{_place(e.target)}"
         )
     if not entries:
         _say(f"no run folders in {folder}")
@@ -989,8 +989,7 @@ def _print_run(folder: RunFolder) -> None:
     typer.echo(f"run:        {_short(folder.root)}")
     typer.echo(f"report:     {_short(folder.html_path)}")
     if folder.manifest_path.exists():
-        to = folder.config.to
-        typer.echo(f"exported:   {to if '://' in to else _short(Path(to))}")
+        typer.echo(f"exported:   {_place(folder.config.to)}")
     elif is_run:
         typer.echo(f"quarantine: {_short(folder.synthetic_path)}")
 
@@ -1071,6 +1070,11 @@ def _print_estimate(found: Estimate) -> None:
     if found.device_available:
         of = f"{found.device_available / gib:.1f} GiB free"
         typer.echo(f"on GPU:   {found.device_memory / gib:.1f} of {of}")
+
+
+def _place(uri: str) -> str:
+    """Return a URI as it is, a path short."""
+    return uri if "://" in uri else _short(Path(uri))
 
 
 def _short(path: Path) -> str:
