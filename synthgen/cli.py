@@ -146,18 +146,17 @@ def schema_infer(
     Example: synthgen schema infer admissions.csv --out admissions.toml
     """
     from synthgen.files import staged
-    from synthgen.infer import infer
+    from synthgen.pipeline import draft_schema
     from synthgen.sinks.local import check_place
-    from synthgen.sources import open_source
 
-    with open_source(data) as source:
-        schema = infer(source)
+    schema = draft_schema(data)
     if out is None:
         typer.echo(schema.to_toml(), nl=False)
         return
     with staged(check_place(out.absolute(), overwrite=overwrite)) as temporary:
         schema.save(temporary)
-    _say(f"{len(schema.columns)} columns drafted; read the comments, correct what is wrong:")
+    rules = f" and {len(schema.constraints)} rules between them" if schema.constraints else ""
+    _say(f"{len(schema.columns)} columns{rules} drafted; read the comments, correct what is wrong:")
     typer.echo(out)
 
 

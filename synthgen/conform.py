@@ -17,6 +17,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from synthgen import constraints
 from synthgen.errors import DataError, SchemaError, Violation
 from synthgen.schema import Column, TableSchema
 from synthgen.table import PackedTable, RealTable
@@ -60,10 +61,12 @@ def conform_packed(batches: Iterable[pa.RecordBatch], schema: TableSchema) -> Pa
         Listing every rule that some row breaks, with its count; `violations` returns the same.
     """
     reading = _read(batches, schema, keep=True)
-    found = reading.violations()
-    if found:
+    table = reading.table() if not (found := reading.violations()) else None
+    if table is not None:
+        found = constraints.violations(table.batches(), schema)
+    if table is None or found:
         raise DataError(f"the data does not conform to schema '{schema.name}':", found)
-    return reading.table()
+    return table
 
 
 def conform_loosely(batches: Iterable[pa.RecordBatch], schema: TableSchema) -> PackedTable:
@@ -86,11 +89,16 @@ def conform_loosely(batches: Iterable[pa.RecordBatch], schema: TableSchema) -> P
 
 
 def violations(batches: Iterable[pa.RecordBatch], schema: TableSchema) -> list[Violation]:
-    """Return every rule of `schema` that rows of `batches` break; memory is that of one batch.
+    """Return every rule of `schema` that rows of `batches` break.
 
-    Only the columns of kind `id` are kept whole, to find repeated values.
+    Memory is that of one batch and of the ids, whose repetitions are sought; but rules between
+    columns are held against all rows, once their cells are what the schema says.
     """
-    return _read(batches, schema, keep=False).violations()
+    reading = _read(batches, schema, keep=bool(schema.constraints))
+    found = reading.violations()
+    if found or not schema.constraints:
+        return found
+    return constraints.violations(reading.table().batches(), schema)
 
 
 def refuse_unmodelled(schema: TableSchema) -> None:

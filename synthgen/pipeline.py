@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synthgen.audit_log import AuditLog
-from synthgen.config import RunConfig
+from synthgen.config import EncodeConfig, RunConfig
 from synthgen.drift import Difference, Reference, differences, schema_differences
 from synthgen.errors import (
     ConfigError,
@@ -833,6 +833,37 @@ def stored_expectations(folder: RunFolder) -> tuple[OwnExpectation, ...]:
     return load_expectations(path, folder.schema) if path.exists() else ()
 
 
+def draft_schema(data: str) -> TableSchema:
+    """Infer the schema of the table at `data`, with the rules between columns that all rows keep.
+
+    Raises
+    ------
+    DataError
+        If it cannot be read or has no rows.
+    """
+    from synthgen import constraints
+    from synthgen.conform import conform_packed
+    from synthgen.encode.search import proposed
+    from synthgen.encode.table import sample_rows
+    from synthgen.infer import infer
+    from synthgen.sources import open_source
+
+    with boundary("infer"), open_source(data) as source:
+        schema = infer(source)
+        try:
+            table = conform_packed(source.batches(), schema)
+        except DataError:
+            return schema  # what a draft cannot read is for people to decide
+        sample = sample_rows(table, EncodeConfig().fit_rows, seed=0)
+        rules = proposed(sample, schema, min_rows=EncodeConfig().min_rows)
+        found = constraints.Broken(replace(schema, constraints=rules))
+        for frame in table.batches() if rules else ():
+            found.add(frame)
+        kept = tuple(rule for rule, count in found.counts().items() if not count)
+        reason = f"All {len(table):,} rows keep it."
+        return replace(schema, constraints=tuple(replace(rule, reason=reason) for rule in kept))
+
+
 def _refuse_unprivate(config: RunConfig) -> None:
     """Raise ConfigError, before data are read, for what differential privacy cannot go with."""
     from synthgen.dp.domain import check_public
@@ -849,7 +880,12 @@ def _refuse_unprivate(config: RunConfig) -> None:
         raise ConfigError("a preview shows real columns, not covered by epsilon: leave it out")
     asked = config.train.dp
     charged = asked is not None and asked.charge_metadata
-    check_public(TableSchema.load(config.schema_path), charge_metadata=charged)
+    schema = TableSchema.load(config.schema_path)
+    if schema.constraints:
+        raise ConfigError(
+            "differential privacy does not keep rules between columns yet: drop each [[constraint]]"
+        )
+    check_public(schema, charge_metadata=charged)
 
 
 def bundle_to_start_from(config: RunConfig) -> Synthesizer | None:

@@ -13,7 +13,7 @@ import dataclasses
 import hashlib
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -28,6 +28,7 @@ Kind = Literal["numeric", "categorical", "datetime", "boolean", "id", "text"]
 Role = Literal["target", "entity"]
 Pii = Literal["sequence", "name", "email", "phone", "address"]
 Source = Literal["declared", "data"]
+ConstraintKind = Literal["order", "sum", "product", "constant", "lookup"]
 Resolution = Literal["day", "hour", "minute", "second", "microsecond"]
 
 KINDS: tuple[str, ...] = get_args(Kind)
@@ -116,6 +117,80 @@ class Column:
         return self.kind == "id" or self.pii is not None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Constraint:
+    """A rule between modelled columns that every row keeps, real or synthetic.
+
+    Attributes
+    ----------
+    kind : {"order", "sum", "product", "constant", "lookup"}
+        ``order``: a <= b <= ... where both are known (numbers, or datetimes of one time zone).
+        ``sum``: the first is the sum of the others. ``product``: the first is `value` (by default
+        1) times the product of the others, rounded to its decimals. ``constant``: all add up to
+        `value`. ``lookup``: each level of the first, a category, has one value of the second.
+    columns : tuple of str
+    value : float or None
+    reason : str
+        Why `schema infer` proposes it; written as a comment, not part of equality.
+
+    Raises
+    ------
+    SchemaError
+        Naming the columns and what is wrong.
+    """
+
+    kind: ConstraintKind
+    columns: tuple[str, ...]
+    value: float | None = None
+    reason: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        label = f"constraint {self.kind} of {', '.join(self.columns) or 'no column'}"
+        if self.kind not in (known := get_args(ConstraintKind)):
+            raise SchemaError(f"{label}: kind is unknown; use one of {', '.join(known)}")
+        least, most = _CONSTRAINED[self.kind]
+        if not least <= len(self.columns) <= most or len(set(self.columns)) < len(self.columns):
+            more = "" if most == least else " or more"
+            raise SchemaError(f"{label}: it takes {least}{more} different columns")
+        needs, allows = self.kind == "constant", self.kind in ("constant", "product")
+        if (needs and self.value is None) or (self.value is not None and not allows):
+            raise SchemaError(f"{label}: 'value' is the sum of a constant, or factor of a product")
+
+
+#: Least and most columns of each kind of constraint.
+_CONSTRAINED = {
+    "order": (2, 20),
+    "sum": (3, 50),
+    "product": (2, 10),
+    "constant": (2, 50),
+    "lookup": (2, 2),
+}
+
+
+def constraint_problems(rules: Sequence[Constraint], columns: Sequence[Column]) -> Iterator[str]:
+    """Yield what is wrong of `rules` for these columns."""
+    by_name = {c.name: c for c in columns if c.is_modelled}
+    seen: set[str] = set()
+    for rule in rules:
+        label = f"constraint {rule.kind} of {', '.join(rule.columns)}"
+        if unknown := [n for n in rule.columns if n not in by_name]:
+            yield f"{label}: '{unknown[0]}' is no modelled column"
+            continue
+        kinds = [by_name[n].kind for n in rule.columns]
+        dates = rule.kind == "order" and set(kinds) == {"datetime"}
+        if rule.kind == "lookup":
+            if kinds[0] != "categorical" or kinds[1] == "datetime":
+                yield f"{label}: a category decides a category, boolean or number"
+        elif set(kinds) != {"numeric"} and not dates:
+            yield f"{label}: it takes numbers" + (", or datetimes" if rule.kind == "order" else "")
+        elif dates and len({by_name[n].timezone for n in rule.columns}) > 1:
+            yield f"{label}: the datetimes have different time zones"
+        bound = rule.columns[1:] if rule.kind == "lookup" else rule.columns
+        if again := sorted(seen & set(bound)):
+            yield f"{label}: '{again[0]}' stands in another constraint already"
+        seen |= set(bound)
+
+
 def _column_problems(c: Column) -> list[str]:
     problems = []
     if not c.name or len(c.name) > MAX_NAME:
@@ -195,6 +270,8 @@ class TableSchema:
         Name of the dataset, for reports and file names.
     columns : tuple of Column
         In file order; names are unique; at most one target and one entity key.
+    constraints : tuple of Constraint
+        Rules between columns. A column stands in one at most, but for what look-ups start from.
     delimiter, encoding : str
         Of CSV files.
     strip : bool
@@ -205,6 +282,7 @@ class TableSchema:
 
     name: str
     columns: tuple[Column, ...]
+    constraints: tuple[Constraint, ...] = ()
     delimiter: str = ","
     encoding: str = "utf-8"
     strip: bool = False
@@ -223,6 +301,7 @@ class TableSchema:
                 problems.append(f"more than one column has the role '{role}'")
         if len(self.delimiter) != 1:
             problems.append("csv.delimiter must be one character")
+        problems += constraint_problems(self.constraints, self.columns)
         if problems:
             raise SchemaError("\n".join(problems))
 
@@ -305,6 +384,8 @@ class TableSchema:
                     table[f.name] = list(value) if isinstance(value, tuple) else value
             columns.append(table)
         document["column"] = columns
+        if self.constraints:
+            document["constraint"] = _constraints_toml(self.constraints, comments=comments)
         return tomlkit.dumps(document)
 
     @classmethod
@@ -319,7 +400,9 @@ class TableSchema:
     @classmethod
     def _from_dict(cls, raw: Mapping[str, Any]) -> TableSchema:
         problems = [
-            f"unknown key '{k}'" for k in raw if k not in ("format", "name", "csv", "column")
+            f"unknown key '{k}'"
+            for k in raw
+            if k not in ("format", "name", "csv", "column", "constraint")
         ]
         if raw.get("format") != FORMAT_VERSION:
             problems.append(f"'format' must be {FORMAT_VERSION}")
@@ -337,10 +420,21 @@ class TableSchema:
                 problems.append(
                     f"{error}" if "column" in str(error) else f"column {number}: {error}"
                 )
+        rules = []
+        for number, entry in enumerate(raw.get("constraint", []), 1):
+            try:
+                rules.append(_constraint_from_dict(entry))
+            except SchemaError as error:
+                problems.append(f"constraint {number}: {error}")
         if problems:
             raise SchemaError("\n".join(problems))
         csv = {k: tuple(map(str, v)) if k == "missing" else v for k, v in csv.items()}
-        return cls(name=str(raw.get("name", "table")), columns=tuple(columns), **csv)
+        return cls(
+            name=str(raw.get("name", "table")),
+            columns=tuple(columns),
+            constraints=tuple(rules),
+            **csv,
+        )
 
     @classmethod
     def load(cls, path: str | Path) -> TableSchema:
@@ -356,6 +450,38 @@ class TableSchema:
     def save(self, path: str | Path) -> None:
         """Write the schema with its comments."""
         Path(path).write_text(self.to_toml(), encoding="utf-8")
+
+
+def _constraints_toml(rules: Sequence[Constraint], *, comments: bool) -> tomlkit.items.AoT:
+    array = tomlkit.aot()
+    for rule in rules:
+        table = tomlkit.table()
+        if comments and rule.reason:
+            table.add(tomlkit.comment(_one_line(rule.reason)))
+        table["kind"] = rule.kind
+        table["columns"] = list(rule.columns)
+        if rule.value is not None:
+            table["value"] = rule.value
+        array.append(table)
+    return array
+
+
+def _constraint_from_dict(entry: Any) -> Constraint:
+    types: dict[str, type | tuple[type, ...]]
+    types = {"kind": str, "columns": list, "value": (int, float)}
+    if not isinstance(entry, Mapping) or not {"kind", "columns"} <= set(entry):
+        raise SchemaError("must be a table with 'kind' and 'columns': [[constraint]]")
+    for key, value in entry.items():
+        if key not in types or not isinstance(value, types[key]) or isinstance(value, bool):
+            raise SchemaError(f"'{key}' is unknown or has the wrong type")
+    if not all(isinstance(name, str) for name in entry["columns"]):
+        raise SchemaError("'columns' must be a list of names")
+    value = entry.get("value")
+    return Constraint(
+        kind=entry["kind"],
+        columns=tuple(entry["columns"]),
+        value=None if value is None else float(value),
+    )
 
 
 def _one_line(text: str) -> str:

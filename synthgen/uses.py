@@ -139,7 +139,7 @@ def relaxed(schema: TableSchema) -> TableSchema:
         )
         for c in schema.columns
     )
-    return replace(schema, columns=tuple(columns))
+    return replace(schema, columns=tuple(columns), constraints=())
 
 
 def _read(bundle: Path, data: str, device: str) -> tuple[Synthesizer, RealTable]:

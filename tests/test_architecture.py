@@ -23,6 +23,7 @@ ROWS = {
     "synthgen.table": 2,
     "synthgen.sources": 2,
     "synthgen.sinks": 2,
+    "synthgen.constraints": 2,
     "synthgen.conform": 2,
     "synthgen.infer": 2,
     "synthgen.drift": 2,

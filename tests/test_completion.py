@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from synthgen.cli import app
 from synthgen.completion import pool
 from synthgen.config import RunConfig
-from synthgen.encode.relations import Difference, Lookup, Relation, Scaled, Sum
+from synthgen.encode.relations import Difference, Lookup, Product, Relation, Sum
 from synthgen.errors import ConfigError
 from synthgen.schema import Column, TableSchema
 from synthgen.synthesizer import Synthesizer
@@ -29,12 +29,12 @@ def cells(**columns: list[float | str | None]) -> tuple[pd.DataFrame, pd.DataFra
 @pytest.mark.parametrize(
     ("relation", "given", "solved"),
     [
-        (Sum("t", "a", "b", 0), {"t": 5.0, "a": 2.0, "b": None}, {"b": 3.0}),
-        (Sum("t", "a", "b", 0), {"t": 5.0, "a": None, "b": 1.0}, {"a": 4.0}),
-        (Sum("t", "a", "b", 0), {"t": 5.0, "a": None, "b": None}, {}),
+        (Sum("t", ("a", "b"), 0), {"t": 5.0, "a": 2.0, "b": None}, {"b": 3.0}),
+        (Sum("t", ("a", "b"), 0), {"t": 5.0, "a": None, "b": 1.0}, {"a": 4.0}),
+        (Sum("t", ("a", "b"), 0), {"t": 5.0, "a": None, "b": None}, {}),
         (Difference("a", "t", "b", 0, None), {"t": None, "a": 2.0, "b": 3.0}, {"t": 5.0}),
         (Difference("a", "t", "b", 0, None), {"t": 5.0, "a": 2.0, "b": None}, {"b": 3.0}),
-        (Scaled("y", "x", 0.5, 1), {"y": 3.0, "x": None}, {"x": 6.0}),
+        (Product("y", ("x",), 1, 0.5), {"y": 3.0, "x": None}, {"x": 6.0}),
     ],
 )
 def test_what_a_known_value_decides_is_solved(
@@ -61,7 +61,7 @@ def test_a_level_is_solved_where_it_alone_decides_the_value() -> None:
 def test_drawn_parts_are_scaled_to_a_known_total() -> None:
     frame = pd.DataFrame({"t": [40.0], "a": [10.0], "b": [30.0]})
     known = pd.DataFrame({"t": [True], "a": [False], "b": [False]})
-    Sum("t", "a", "b", 0).settle(frame, pd.Series([20.0]), known)
+    Sum("t", ("a", "b"), 0).settle(frame, pd.Series([20.0]), known)
     assert frame.loc[0, ["a", "b"]].tolist() == [5.0, 15.0]
 
 

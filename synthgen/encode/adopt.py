@@ -24,7 +24,7 @@ from synthgen.config import EncodeConfig
 from synthgen.encode.categorical import MIN_RARE_SHARE, CategoricalEncoder
 from synthgen.encode.column import ColumnEncoder, Floats
 from synthgen.encode.numeric import NumericEncoder
-from synthgen.encode.relations import Gap, Lookup, Relation, reduce
+from synthgen.encode.relations import Lookup, Relation, reduce
 from synthgen.encode.table import Part, TableEncoder, fit_parts, views_of
 from synthgen.errors import SchemaError
 from synthgen.schema import Column, TableSchema
@@ -133,9 +133,10 @@ def _still_true(
     lost: set[str] = set()
     for relation in relations:
         names = {v for v in dataclasses.asdict(relation).values() if isinstance(v, str)}  # type: ignore[call-overload]
+        names |= set(getattr(relation, "parts", ()))
         if names & lost or not _holds(relation, current, columns):
             # What was found on the gap between two dates means nothing on the date itself.
-            lost |= {relation.derived} if isinstance(relation, Gap) else set()
+            lost |= {relation.derived} if relation.replaced is not None else set()
             continue
         relation.reduce(current, columns)
         kept.append(relation)

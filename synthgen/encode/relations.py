@@ -1,9 +1,9 @@
-"""Columns that follow from others: found, left out of the model, and recomputed on every row.
+"""Columns that follow from others: left out of the model, and recomputed on every row.
 
 A generator that learns ``total = a + b`` gets it nearly right, which any reader notices. So an
 exact relation is not learnt but kept: the derived column is dropped before encoding and restored
-after decoding. Sums, constant factors, look-ups (a level decides a value) and dates that follow
-another date are found; each must hold on every row that the encoder is fitted on.
+after decoding, or replaced by what is free in it. Relations are found (`encode.search`), each on
+every row that the encoder is fitted on, or declared in the schema.
 """
 
 from __future__ import annotations
@@ -17,19 +17,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from synthgen.constraints import no_product, no_sum, times
 from synthgen.encode import datetime as dt
-from synthgen.encode.categorical import MIN_RARE_SHARE, RARE
+from synthgen.encode.categorical import RARE
 from synthgen.encode.column import Floats, State
 from synthgen.schema import Column
-
-#: Fewer rows do not prove a relation.
-MIN_PROOF = 100
-#: More numeric columns than this are not searched for sums: the pairs would be too many.
-MAX_SUM_COLUMNS = 120
-#: Most values of a column that another one decides.
-MAX_LOOKUP = 1_000
-#: Rows that a sum must fit before all rows are looked at.
-PROBE = 24
 
 
 class Relation(Protocol):
@@ -38,6 +30,11 @@ class Relation(Protocol):
     @property
     def derived(self) -> str:
         """Name of the column that follows from the others."""
+        ...
+
+    @property
+    def replaced(self) -> Column | None:
+        """What is modelled in its place; None: nothing."""
         ...
 
     def reduce(self, frame: pd.DataFrame, columns: list[Column]) -> None:
@@ -76,6 +73,11 @@ class _Dropped:
 
     derived: str
 
+    @property
+    def replaced(self) -> Column | None:
+        """Nothing."""
+        return None
+
     def settle(self, frame: pd.DataFrame, given: pd.Series, known: pd.DataFrame) -> None:
         """Do nothing: `solve` has decided the only source."""
 
@@ -87,34 +89,72 @@ class _Dropped:
 
 @dataclass(frozen=True)
 class Sum(_Dropped):
-    """``derived = left + right``, missing if either is."""
+    """``derived = constant + sign * (sum of parts)``, missing if a part is.
+
+    Attributes
+    ----------
+    sign, constant : float
+        1 and 0 for a total; -1 for what parts leave of a constant.
+    minimum : float or None
+        Of `derived`: where parts would leave less of the constant, they are scaled down.
+    """
 
     derived: str
-    left: str
-    right: str
+    parts: tuple[str, ...]
     decimals: int | None
+    sign: float = 1.0
+    constant: float = 0.0
+    minimum: float | None = None
 
     def restore(self, frame: pd.DataFrame) -> None:
-        """Add the two columns."""
-        total = frame[self.left] + frame[self.right]
-        frame[self.derived] = total if self.decimals is None else total.round(self.decimals)
+        """Add the parts."""
+        total = self._added(frame)
+        if self.sign < 0 and self.minimum is not None:
+            most = self.constant - self.minimum
+            share = (most / total).where(total > most, 1.0)
+            digits = 10.0 ** (0 if self.decimals is None else self.decimals)
+            for part in self.parts:
+                # Rounded down, so that rounding cannot leave too little again.
+                scaled = np.floor(frame[part] * share * digits + 1e-9) / digits
+                frame[part] = frame[part].where(~(total > most), scaled)
+            total = self._added(frame)
+        rest = self.constant + self.sign * total
+        frame[self.derived] = rest if self.decimals is None else rest.round(self.decimals)
+
+    def _added(self, frame: pd.DataFrame) -> pd.Series:
+        return frame[list(self.parts)].sum(axis=1, skipna=False)
 
     def broken(self, frame: pd.DataFrame) -> npt.NDArray[np.bool_]:
         """Return which totals are not the sum."""
-        return _no_sum(frame[self.derived], frame[self.left], frame[self.right], self.decimals)
+        total = self.sign * (frame[self.derived] - self.constant)
+        return no_sum(total, [frame[part] for part in self.parts], self.decimals)
 
     def solve(self, frame: pd.DataFrame, known: pd.DataFrame) -> None:
-        """Subtract the part that is known from a known total."""
-        _solve_sum(frame, known, self.derived, self.left, self.right)
+        """Subtract the parts that are known from a known total."""
+        for part in self.parts:
+            others = [p for p in self.parts if p != part]
+            rows = known[self.derived] & known[others].all(axis=1) & ~known[part]
+            left = self.sign * (frame[self.derived] - self.constant)
+            _fill(frame, known, part, left - frame[others].sum(axis=1, skipna=False), rows)
 
     def settle(self, frame: pd.DataFrame, given: pd.Series, known: pd.DataFrame) -> None:
-        """Scale the parts to the total."""
-        rows = known[self.derived] & ~known[self.left] & ~known[self.right] & given.notna()
-        share = frame[self.left] / (frame[self.left] + frame[self.right])
-        left = given * share.where(np.isfinite(share), 0.5)
-        left = left if self.decimals is None else left.round(self.decimals)
-        frame[self.left] = frame[self.left].where(~rows, left)
-        frame[self.right] = frame[self.right].where(~rows, given - left)
+        """Scale the parts that are not known to the total."""
+        parts = list(self.parts)
+        free = ~known[parts]
+        rows = known[self.derived] & (free.sum(axis=1) > 1) & given.notna()
+        drawn = frame[parts].where(free, 0.0)
+        wanted = self.sign * (given - self.constant) - frame[parts].where(~free, 0.0).sum(axis=1)
+        share = (wanted / drawn.sum(axis=1)).replace([np.inf, -np.inf], np.nan)
+        left = wanted
+        for part in parts:
+            own = (drawn[part] * share).fillna(0.0)
+            own = own if self.decimals is None else own.round(self.decimals)
+            frame[part] = frame[part].where(~(rows & free[part]), own)
+            left = left - own.where(free[part], 0.0)
+        # What rounding leaves goes to the last free part.
+        last = free.iloc[:, ::-1].idxmax(axis=1)
+        for part in parts:
+            frame[part] = frame[part].where(~(rows & (last == part)), frame[part] + left)
 
     def to_json(self) -> dict[str, Any]:
         """Return the names."""
@@ -154,11 +194,14 @@ class Difference(_Dropped):
         parts = [frame[name] for name in (self.total, self.derived, self.other)]
         gone = np.column_stack([np.isnan(p.to_numpy(np.float64)) for p in parts])
         apart = gone.any(axis=1) != gone.all(axis=1)
-        return np.asarray(apart | _no_sum(parts[0], parts[1], parts[2], self.decimals))
+        return np.asarray(apart | no_sum(parts[0], parts[1:], self.decimals))
 
     def solve(self, frame: pd.DataFrame, known: pd.DataFrame) -> None:
         """Add the parts, or subtract the one that is known."""
-        _solve_sum(frame, known, self.total, self.derived, self.other)
+        rows = known[self.derived] & known[self.other] & ~known[self.total]
+        _fill(frame, known, self.total, frame[self.derived] + frame[self.other], rows)
+        rows = known[self.derived] & known[self.total] & ~known[self.other]
+        _fill(frame, known, self.other, frame[self.total] - frame[self.derived], rows)
 
     def settle(self, frame: pd.DataFrame, given: pd.Series, known: pd.DataFrame) -> None:
         """Raise the total to what a known part and the drawn other one make."""
@@ -171,33 +214,48 @@ class Difference(_Dropped):
 
 
 @dataclass(frozen=True)
-class Scaled(_Dropped):
-    """``derived = source * factor``, rounded to `decimals`; missing together."""
+class Product(_Dropped):
+    """``derived = factor * product of parts``, rounded to `decimals`; missing if a part is."""
 
     derived: str
-    source: str
-    factor: float
-    decimals: int
+    parts: tuple[str, ...]
+    decimals: int | None
+    factor: float = 1.0
 
     def restore(self, frame: pd.DataFrame) -> None:
         """Multiply and round."""
-        x = frame[self.source].to_numpy(np.float64)
-        frame[self.derived] = _times(x, self.factor).round(self.decimals)
+        frame[self.derived] = self._product(frame)
+
+    def _product(self, frame: pd.DataFrame) -> Floats:
+        x = frame[list(self.parts)].to_numpy(np.float64).prod(axis=1)
+        product = times(x, self.factor)
+        return product if self.decimals is None else product.round(self.decimals)
 
     def broken(self, frame: pd.DataFrame) -> npt.NDArray[np.bool_]:
         """Return which values are not the product."""
-        x, y = (frame[n].to_numpy(np.float64) for n in (self.source, self.derived))
-        product = _times(x, self.factor).round(self.decimals)
-        return np.asarray((product != y) & ~(np.isnan(product) & np.isnan(y)))
+        parts = [frame[part] for part in self.parts]
+        return no_product(frame[self.derived], parts, self.decimals, self.factor)
 
     def solve(self, frame: pd.DataFrame, known: pd.DataFrame) -> None:
-        """Divide."""
-        rows = known[self.derived] & ~known[self.source]
-        _fill(frame, known, self.source, frame[self.derived] / self.factor, rows)
+        """Divide by the parts that are known."""
+        for part in self.parts:
+            others = frame[[p for p in self.parts if p != part]].prod(axis=1, skipna=False)
+            is_known = known[[p for p in self.parts if p != part]].all(axis=1)
+            rows = known[self.derived] & is_known & ~known[part] & (others != 0)
+            _fill(frame, known, part, frame[self.derived] / (others * self.factor), rows)
+
+    def settle(self, frame: pd.DataFrame, given: pd.Series, known: pd.DataFrame) -> None:
+        """Divide by the drawn parts, for the first one that is not known."""
+        free = ~known[list(self.parts)]
+        for part in self.parts:
+            others = frame[[p for p in self.parts if p != part]].prod(axis=1, skipna=False)
+            first = free[part] & (free.idxmax(axis=1) == part)
+            rows = known[self.derived] & first & (others != 0) & given.notna()
+            frame[part] = frame[part].where(~rows, given / (others * self.factor))
 
     def to_json(self) -> dict[str, Any]:
         """Return names and factor."""
-        return {"type": "scaled", **dataclasses.asdict(self)}
+        return {"type": "product", **dataclasses.asdict(self)}
 
 
 @dataclass(frozen=True)
@@ -276,12 +334,16 @@ class Gap:
     unit: float
     timezone: str | None = None
 
+    @property
+    def replaced(self) -> Column | None:
+        """A whole number of units."""
+        return Column(name=self.derived, kind="numeric", minimum=0, decimals=0)
+
     def reduce(self, frame: pd.DataFrame, columns: list[Column]) -> None:
         """Replace the later datetime by the gap in units, a number."""
         gap = dt.to_microseconds(frame[self.derived]) - self._start(frame)
         frame[self.derived] = np.round(gap / self.unit)
-        place = [c.name for c in columns].index(self.derived)
-        columns[place] = gap_column(self.derived)
+        _replace(columns, self)
 
     def restore(self, frame: pd.DataFrame) -> None:
         """Add the gap to the earlier datetime."""
@@ -311,13 +373,50 @@ class Gap:
         return {"type": "gap", **dataclasses.asdict(self)}
 
 
-def _solve_sum(frame: pd.DataFrame, known: pd.DataFrame, total: str, left: str, right: str) -> None:
-    """Fill the one of ``total = left + right`` that is not known where the other two are."""
-    for part, other in ((left, right), (right, left)):
-        rows = known[total] & known[other] & ~known[part]
-        _fill(frame, known, part, frame[total] - frame[other], rows)
-    rows = known[left] & known[right] & ~known[total]
-    _fill(frame, known, total, frame[left] + frame[right], rows)
+@dataclass(frozen=True)
+class Excess:
+    """A number that never lies below another one is modelled as what it exceeds it by.
+
+    Where the lower one is missing, as itself.
+    """
+
+    derived: str
+    lower: str
+    decimals: int | None
+
+    @property
+    def replaced(self) -> Column | None:
+        """A number."""
+        return Column(name=self.derived, kind="numeric", nullable=True, decimals=self.decimals)
+
+    def reduce(self, frame: pd.DataFrame, columns: list[Column]) -> None:
+        """Subtract the lower one."""
+        excess = frame[self.derived] - frame[self.lower].fillna(0.0)
+        frame[self.derived] = excess if self.decimals is None else excess.round(self.decimals)
+        _replace(columns, self)
+
+    def restore(self, frame: pd.DataFrame) -> None:
+        """Add the lower one."""
+        excess, lower = frame[self.derived], frame[self.lower]
+        value = (lower + excess.clip(lower=0)).where(lower.notna(), excess)
+        frame[self.derived] = value if self.decimals is None else value.round(self.decimals)
+
+    def broken(self, frame: pd.DataFrame) -> npt.NDArray[np.bool_]:
+        """Return which rows lie below."""
+        return np.asarray((frame[self.derived] < frame[self.lower]).fillna(False), bool)
+
+    def solve(self, frame: pd.DataFrame, known: pd.DataFrame) -> None:
+        """Do nothing: a number alone decides no other."""
+
+    def settle(self, frame: pd.DataFrame, given: pd.Series, known: pd.DataFrame) -> None:
+        """Move the lower number by as much as the upper one was off."""
+        rows = known[self.derived] & ~known[self.lower] & given.notna()
+        moved = frame[self.lower] + (given - frame[self.derived])
+        frame[self.lower] = frame[self.lower].where(~rows, moved)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the names."""
+        return {"type": "excess", **dataclasses.asdict(self)}
 
 
 def _fill(
@@ -328,9 +427,11 @@ def _fill(
     known[name] |= rows
 
 
-def gap_column(name: str) -> Column:
-    """Return the schema entry of a gap: a whole number of units."""
-    return Column(name=name, kind="numeric", minimum=0, decimals=0)
+def _replace(columns: list[Column], relation: Relation) -> None:
+    """Put what is modelled in the place of the derived column."""
+    place = [c.name for c in columns].index(relation.derived)
+    assert relation.replaced is not None
+    columns[place] = relation.replaced
 
 
 def from_json(state: State) -> Relation:
@@ -338,7 +439,8 @@ def from_json(state: State) -> Relation:
     kinds: Mapping[str, Any] = {
         "sum": Sum,
         "difference": Difference,
-        "scaled": Scaled,
+        "product": Product,
+        "excess": Excess,
         "lookup": Lookup,
         "gap": Gap,
     }
@@ -355,242 +457,3 @@ def reduce(
     for relation in relations:
         relation.reduce(frame, columns)
     return frame, columns
-
-
-def find(frame: pd.DataFrame, columns: Iterable[Column], *, min_rows: int) -> tuple[Relation, ...]:
-    """Return the relations that hold on every row, in the order in which they are reduced.
-
-    No column is derived twice, and none that others are derived from is derived itself, but for a
-    factor of a gap: a length of stay that is the difference of two dates.
-    """
-    if len(frame) < MIN_PROOF:
-        return ()
-    found: list[Relation] = []
-    kept, left = frame.copy(deep=False), list(columns)
-    for search in (_gaps, _factors, _sums, _lookups):
-        for relation in search(kept, left, min_rows):
-            relation.reduce(kept, left)
-            found.append(relation)
-    return tuple(found)
-
-
-def _gaps(frame: pd.DataFrame, columns: list[Column], min_rows: int) -> list[Relation]:
-    """Pairs of datetimes in order, near enough that the gap says more than the date."""
-    dates = [c for c in columns if c.kind == "datetime"]
-    found: list[Relation] = []
-    taken: set[str] = set()
-    for later in dates:
-        b = dt.to_microseconds(frame[later.name])
-        best: tuple[float, Column] | None = None
-        for earlier in dates:
-            if earlier is later or {earlier.name, later.name} & taken:
-                continue
-            if earlier.timezone != later.timezone:
-                continue
-            a = dt.to_microseconds(frame[earlier.name])
-            gap = b - a
-            both = ~np.isnan(gap)
-            if both.sum() < MIN_PROOF or (np.isnan(a) & ~np.isnan(b)).any():
-                continue
-            spread = gap[both].std()
-            if gap[both].min() >= 0 and spread < 0.5 * b[both].std():
-                best = (spread, earlier) if best is None or spread < best[0] else best
-        if best:
-            unit = dt.MICROSECONDS[later.resolution]
-            found.append(Gap(later.name, best[1].name, float(unit), later.timezone))
-            taken |= {later.name, best[1].name}
-    return found
-
-
-def _numbers(frame: pd.DataFrame, columns: list[Column]) -> dict[str, Floats]:
-    """Return the numeric columns that vary."""
-    out = {c.name: frame[c.name].to_numpy(np.float64) for c in columns if c.kind == "numeric"}
-    return {
-        n: v for n, v in out.items() if np.nanmin(v, initial=np.inf) < np.nanmax(v, initial=-np.inf)
-    }
-
-
-def _factors(frame: pd.DataFrame, columns: list[Column], min_rows: int) -> list[Relation]:
-    """Numbers that are another one times a constant, up to their own rounding."""
-    values = _numbers(frame, columns)
-    by_name = {c.name: c for c in columns}
-    found: list[Relation] = []
-    taken: set[str] = set()
-    for derived, y in values.items():
-        decimals = by_name[derived].decimals
-        if decimals is None or derived in taken:
-            continue
-        for source, x in values.items():
-            if source == derived or source in {r.derived for r in found}:
-                continue
-            if (np.isnan(x) != np.isnan(y)).any():
-                continue
-            factor = _factor(x, y, 0.5 * 10.0**-decimals)
-            if factor is None:
-                continue
-            # A value half-way is rounded up by one program and to even by another.
-            if np.array_equal(_times(x, factor).round(decimals), y, equal_nan=True):
-                found.append(Scaled(derived, source, factor, decimals))
-                taken |= {derived, source}
-                break
-    return found
-
-
-def _times(x: Floats, factor: float) -> Floats:
-    """Multiply, or divide by a whole number: 36 / 1440 is not 36 * (1 / 1440), and half-way."""
-    divisor = round(1 / factor) if 0 < abs(factor) < 1 else 0
-    return x / divisor if divisor and 1 / divisor == factor else x * factor
-
-
-def _factor(x: Floats, y: Floats, slack: float) -> float | None:
-    """Return f with ``|y - f x| <= slack`` on every row, or None.
-
-    1 / whole number if one fits, else the number with the fewest digits: the ends of what fits are
-    single rows.
-    """
-    known = ~np.isnan(x) & (x != 0)
-    if known.sum() < MIN_PROOF or (np.abs(y[(x == 0)]) > slack).any():
-        return None
-    slack *= 1 + 1e-6
-    ends = np.stack([(y[known] - slack) / x[known], (y[known] + slack) / x[known]])
-    low, high = ends.min(axis=0).max(), ends.max(axis=0).min()
-    if low > high or low <= 0 <= high:
-        return None
-    middle = (low + high) / 2
-    shortest = (float(f"{middle:.{digits}g}") for digits in range(1, 17))
-    for nice in (round(middle), 1 / round(1 / middle) if abs(middle) < 1 else 0, *shortest):
-        if nice and low <= nice <= high:
-            return float(nice)
-    return None
-
-
-def _sums(frame: pd.DataFrame, columns: list[Column], min_rows: int) -> list[Relation]:
-    """Numbers that are the sum of two others on every row."""
-    values = _numbers(frame, columns)
-    if not 3 <= len(values) <= MAX_SUM_COLUMNS:
-        return []
-    names, table = list(values), np.stack(list(values.values()))
-    complete = np.flatnonzero(~np.isnan(table).any(axis=0))
-    if len(complete) < MIN_PROOF:
-        return []
-    probe = table[:, complete[np.linspace(0, len(complete) - 1, PROBE).astype(int)]]
-    by_name = {c.name: c for c in columns}
-    found: list[Relation] = []
-    taken: set[str] = set()
-    for i in range(len(names)):
-        for j in range(i + 1, len(names)):
-            # Only a sieve: `_is_sum` decides.
-            added = probe[i] + probe[j]
-            near = np.isclose(probe, added, rtol=1e-9, atol=1e-9).all(axis=1)
-            for t in np.flatnonzero(near):
-                trio = {names[i], names[j], names[t]}
-                if len(trio) < 3 or trio & taken:
-                    continue
-                if _is_sum(table[t], table[i], table[j], by_name[names[t]].decimals):
-                    found.append(_sum(values, by_name, names[t], names[i], names[j]))
-                    taken |= trio
-    return found
-
-
-def _sum(
-    values: dict[str, Floats], by_name: dict[str, Column], total: str, left: str, right: str
-) -> Relation:
-    """Return the larger part as derived, or the total where the three are not missing together."""
-    missing = [np.isnan(values[name]) for name in (total, left, right)]
-    small, large = sorted((left, right), key=lambda name: float(np.nanmean(np.abs(values[name]))))
-    if not all(np.array_equal(missing[0], m) for m in missing):
-        return Sum(total, left, right, by_name[total].decimals)
-    column = by_name[large]
-    minimum = None if column.minimum is None else float(column.minimum)
-    return Difference(large, total, small, column.decimals, minimum)
-
-
-def _is_sum(total: Floats, left: Floats, right: Floats, decimals: int | None) -> bool:
-    """Whether `total` is the sum on every row: exactly, or without decimals but for float noise.
-
-    The noise is measured by the part that varies less, else any small part of a large total fits.
-    """
-    added = left + right
-    if decimals is not None:
-        return np.array_equal(added.round(decimals), total, equal_nan=True)
-    if (np.isnan(added) != np.isnan(total)).any():
-        return False
-    slack = 1e-9 * min(np.nanmax(v) - np.nanmin(v) for v in (left, right))
-    return bool((np.nan_to_num(np.abs(added - total)) <= slack).all())
-
-
-def _no_sum(
-    total: pd.Series, left: pd.Series, right: pd.Series, decimals: int | None
-) -> npt.NDArray[np.bool_]:
-    """Return where `total` is not the sum, but for rounding or float noise; row by row."""
-    t, a, b = (v.to_numpy(np.float64) for v in (total, left, right))
-    noise = 1e-9 * np.maximum(np.abs(a), np.abs(b))
-    slack = noise if decimals is None else noise + 0.5 * 10.0**-decimals
-    apart = np.isnan(a + b) != np.isnan(t)
-    return np.asarray(apart | (np.abs(a + b - t) > slack))
-
-
-def _lookups(frame: pd.DataFrame, columns: list[Column], min_rows: int) -> list[Relation]:
-    """Columns whose value a level of a categorical column decides."""
-    found: list[Relation] = []
-    derived: set[str] = set()
-    used: set[str] = set()
-    # All that is asked of one column is asked once: of 300 columns there are 90,000 pairs, and
-    # nearly none of them is a relation.
-    n_values = {c.name: frame[c.name].nunique() for c in columns}
-    codes = {c.name: pd.factorize(frame[c.name], use_na_sentinel=False)[0] for c in columns}
-    levels: dict[str, pd.Index[Any]] = {}
-    rows: dict[str, np.ndarray] = {}
-    for source in (c.name for c in columns if c.kind == "categorical"):
-        counts = frame[source].value_counts(dropna=False)
-        common = counts.index[counts >= min_rows]
-        held = frame[source].isin(common).to_numpy()
-        if len(common) >= 2 and (~held).sum() <= MIN_RARE_SHARE * len(frame):
-            levels[source], rows[source] = common, np.flatnonzero(held)
-    for target in columns:
-        if (
-            target.kind == "datetime"
-            or target.name in used
-            or not 1 < n_values[target.name] <= MAX_LOOKUP
-        ):
-            continue
-        for source, common in levels.items():
-            enough = n_values[source] >= n_values[target.name]
-            if source == target.name or source in derived or not enough:
-                continue
-            if not _decides(codes[source][rows[source]], codes[target.name][rows[source]]):
-                continue
-            relation = _lookup(frame, source, target.name, common)
-            if relation is not None:
-                found.append(relation)
-                derived.add(target.name)
-                used.add(source)
-                break
-    return found
-
-
-def _decides(source: np.ndarray, target: np.ndarray) -> bool:
-    """Return whether rows (N,) of equal source codes have equal target codes."""
-    some = np.zeros(source.max(initial=0) + 1, target.dtype)
-    some[source] = target
-    return bool((some[source] == target).all())
-
-
-def _lookup(frame: pd.DataFrame, source: str, target: str, common: pd.Index[Any]) -> Lookup | None:
-    rows = frame[source].isin(common)
-    pairs = frame.loc[rows, [source, target]].drop_duplicates()
-    if len(pairs) != len(common) or pairs[source].duplicated().any():
-        return None
-    # Not `mode`, which cannot compare a missing boolean.
-    most = frame[target].value_counts(dropna=False).index[0]
-    levels = [None if pd.isna(v) else str(v) for v in pairs[source]]
-    values = [_plain(v) for v in [*pairs[target], most]]
-    return Lookup(target, source, (*levels, RARE), tuple(values))
-
-
-def _plain(value: Any) -> float | str | bool | None:
-    if pd.isna(value):
-        return None
-    if isinstance(value, str | bool):
-        return value
-    return bool(value) if isinstance(value, np.bool_) else float(value)

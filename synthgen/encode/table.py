@@ -18,7 +18,8 @@ from synthgen.encode.categorical import CategoricalEncoder
 from synthgen.encode.column import Codes, ColumnEncoder, EncodedTable, Floats, Layout, State
 from synthgen.encode.datetime import from_microseconds, join
 from synthgen.encode.numeric import NumericEncoder
-from synthgen.encode.relations import Gap, Relation, find, from_json, gap_column, reduce
+from synthgen.encode.relations import Relation, from_json, reduce
+from synthgen.encode.search import find
 from synthgen.errors import DataError
 from synthgen.rng import stream
 from synthgen.schema import Column, TableSchema
@@ -93,20 +94,22 @@ class TableEncoder:
         schema = schema.without_drafts()
         sample = sample_rows(rows, config.fit_rows, seed)
         proof = one_row_each(sample, schema, seed)
-        relations = find(proof, schema.modelled, min_rows=config.min_rows)
+        relations = _relations(proof, schema, config)
         while len(rows) > len(proof) and relations:
             against = _counterexamples(relations, rows, schema)
             if against.empty:
                 break
             proof = pd.concat([proof, against], ignore_index=True)
-            relations = find(proof, schema.modelled, min_rows=config.min_rows)
+            relations = _relations(proof, schema, config)
         parts = fit_parts(relations, sample, schema, config, seed)
         return cls(schema, parts, relations)
 
     def column(self, name: str) -> Column:
         """Return a modelled column as the parts see it: a gap is a number, not a datetime."""
-        gap = any(isinstance(r, Gap) and r.derived == name for r in self.relations)
-        return gap_column(name) if gap else self.schema.column(name)
+        for relation in self.relations:
+            if relation.derived == name and relation.replaced is not None:
+                return relation.replaced
+        return self.schema.column(name)
 
     @property
     def derived(self) -> frozenset[str]:
@@ -233,6 +236,13 @@ class TableEncoder:
         if not encoder.parts or known != {c.name for c in schema.modelled}:
             raise ValueError("the encoder's columns are not the schema's")
         return encoder
+
+
+def _relations(
+    frame: pd.DataFrame, schema: TableSchema, config: EncodeConfig
+) -> tuple[Relation, ...]:
+    rules = schema.constraints
+    return find(frame, schema.modelled, min_rows=config.min_rows, constraints=rules)
 
 
 def _batches(rows: pd.DataFrame | Rows) -> Iterable[pd.DataFrame]:

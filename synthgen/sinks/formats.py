@@ -137,7 +137,11 @@ def csv_schema(schema: TableSchema) -> TableSchema:
         )
         for c in schema.columns
     )
-    return dataclasses.replace(schema, columns=columns, encoding="utf-8")
+    rules = tuple(
+        dataclasses.replace(rule, columns=tuple(map(escape, rule.columns)))
+        for rule in schema.constraints
+    )
+    return dataclasses.replace(schema, columns=columns, constraints=rules, encoding="utf-8")
 
 
 def column_text(series: pd.Series, column: Column) -> list[str]:

@@ -9,17 +9,16 @@ import pandas as pd
 import pytest
 
 from synthgen.encode.relations import (
-    MIN_PROOF,
     Difference,
     Gap,
     Lookup,
+    Product,
     Relation,
-    Scaled,
     Sum,
-    find,
     from_json,
     reduce,
 )
+from synthgen.encode.search import MIN_PROOF, find
 from synthgen.schema import Column
 
 N = 600
@@ -70,7 +69,7 @@ def test_a_sum_is_found_and_exact(missing: int) -> None:
     # Where the three are missing together, the total and the smaller part are learnt.
     small, large = ("a", "b") if frame["a"].mean() < frame["b"].mean() else ("b", "a")
     rest = Difference(large, "total", small, 2, None)
-    assert found == ((Sum("total", "a", "b", 2),) if missing else (rest,))
+    assert found == ((Sum("total", ("a", "b"), 2),) if missing else (rest,))
     left, kept = reduce(found, frame, columns)
     learnt = {"a", "b"} if missing else {"total", small}
     assert {c.name for c in kept} == set(left) == learnt
@@ -127,7 +126,7 @@ def test_a_factor_is_found_and_exact(factor: float, decimals: int) -> None:
     frame = pd.DataFrame({"y": (x * factor).round(decimals), "x": x})
     columns = number("y", decimals), number("x")
     found = search(frame, *columns)
-    assert found == (Scaled("y", "x", factor, decimals),)
+    assert found == (Product("y", ("x",), decimals, factor),)
     pd.testing.assert_frame_equal(restored(found, frame, *columns), frame)
 
 
@@ -136,7 +135,7 @@ def test_a_unit_conversion_is_found_through_its_rounding() -> None:
     frame = pd.DataFrame({"days": (minutes / 1_440).round(2), "minutes": minutes})
     columns = number("days", 2), number("minutes")
     found = search(frame, *columns)
-    assert found == (Scaled("days", "minutes", 1 / 1_440, 2),)
+    assert found == (Product("days", ("minutes",), 2, 1 / 1_440),)
     pd.testing.assert_frame_equal(restored(found, frame, *columns), frame)
 
 
@@ -222,7 +221,7 @@ def test_a_length_of_stay_is_a_factor_of_its_gap() -> None:
     frame["days"] = (frame["end"] - frame["start"]).dt.days.astype(float)
     columns = (*columns, number("days"))
     found = search(frame, *columns)
-    assert [type(r) for r in found] == [Gap, Scaled]
+    assert [type(r) for r in found] == [Gap, Product]
     pd.testing.assert_frame_equal(restored(found, frame, *columns), frame)
 
 
@@ -333,11 +332,11 @@ def test_which_rows_contradict_is_said_row_by_row() -> None:
     )
     lookup = Lookup("flag", "level", ("x", None, "__rare__"), (True, None, False))
     cases: list[tuple[Relation, list[bool]]] = [
-        (Sum("t", "a", "b", 0), [False, True, False, False]),
-        (Sum("t", "a", "b", None), [False, True, False, False]),
+        (Sum("t", ("a", "b"), 0), [False, True, False, False]),
+        (Sum("t", ("a", "b"), None), [False, True, False, False]),
         # missing together, or it is no difference
         (Difference("b", "t", "a", 0, None), [False, True, True, True]),
-        (Scaled("b", "a", 2.0, 0), [False, False, True, True]),
+        (Product("b", ("a",), 0, 2.0), [False, False, True, True]),
         (lookup, [False, True, False, False]),
         (Gap("late", "early", 1.0), [False, True, True, False]),
     ]

@@ -4,15 +4,15 @@ Great Expectations puts offending values into its results unless told not to, so
 for with no samples and only counts are taken out of them, by name. Nothing is stored: ephemeral
 context, no Data Docs. An expectation that raised is a failure, never "skipped".
 
-Three rules are ours, because Great Expectations cannot say them batch by batch or misjudges them
+Four rules are ours, because Great Expectations cannot say them batch by batch or misjudges them
 (pandas 3 strings): the canonical dtype, numbers finite and at the declared decimals, ids unique
-over all batches.
+over all batches, and rules between columns.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ from synthgen.checks.expectations.engine import (
     raised,
 )
 from synthgen.conform import conform, violations
+from synthgen.constraints import Broken
 from synthgen.errors import Violation
 from synthgen.schema import Column, TableSchema
 from synthgen.sources import open_source
@@ -95,6 +96,7 @@ def check_frames(
     """
     tally = _Tally()
     rules, batch = _row_rules(suite(schema)), batch_definition()
+    between = Broken(schema)
     ids = {c.name: _Unique() for c in schema.columns if _is_unique(c)}
     for frame in frames:
         tally.n_rows += len(frame)
@@ -111,8 +113,12 @@ def check_frames(
         for column_name, unique in ids.items():
             if column_name in frame.columns:
                 unique.add(frame[column_name])
+        if set(schema.names) <= set(frame.columns):
+            between.add(frame)
     for column_name, unique in ids.items():
         tally.add((column_name, "unique"), unique.repeated)
+    for constraint, count in between.counts().items():
+        tally.add((constraint.columns[0], constraint.kind), count)
     return tally.measurements(name)
 
 
@@ -128,7 +134,8 @@ def check_file(path: str | Path, schema: TableSchema, *, name: str) -> list[Meas
     DataError
         If the file cannot be read at all.
     """
-    unreadable = violations(open_source(str(path), schema).batches(), schema)
+    cells = replace(schema, constraints=())  # rules between columns are counted with the rows
+    unreadable = violations(open_source(str(path), schema).batches(), cells)
     if unreadable:
         tally = _Tally(n_rows=max(v.total for v in unreadable))
         for v in unreadable:
@@ -255,7 +262,7 @@ def _is_unique(column: Column) -> bool:
 def _canonical(path: str | Path, schema: TableSchema) -> Iterator[pd.DataFrame]:
     for batch in open_source(str(path), schema).batches():
         if batch.num_rows:
-            yield conform([batch], schema).data
+            yield conform([batch], replace(schema, constraints=())).data
 
 
 def _slug(violation: Violation) -> str:

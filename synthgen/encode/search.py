@@ -1,0 +1,332 @@
+"""How relations between columns are found: by sieves over few rows, then on every row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from synthgen.constraints import times
+from synthgen.encode import datetime as dt
+from synthgen.encode.categorical import MIN_RARE_SHARE, RARE
+from synthgen.encode.column import Floats
+from synthgen.encode.relations import (
+    Difference,
+    Excess,
+    Gap,
+    Lookup,
+    Product,
+    Relation,
+    Sum,
+)
+from synthgen.schema import Column, Constraint, TableSchema, constraint_problems
+
+#: Fewer rows do not prove a relation.
+MIN_PROOF = 100
+#: More numeric columns than this are not searched for sums: the pairs would be too many.
+MAX_SUM_COLUMNS = 120
+#: Most values of a column that another one decides.
+MAX_LOOKUP = 1_000
+#: Rows that a sum must fit before all rows are looked at.
+PROBE = 24
+
+
+def find(
+    frame: pd.DataFrame,
+    columns: Iterable[Column],
+    *,
+    min_rows: int,
+    constraints: Iterable[Constraint] = (),
+) -> tuple[Relation, ...]:
+    """Return the relations that hold on every row, in the order in which they are reduced.
+
+    First those that `constraints` declare, then what is found among the other columns. No column is
+    derived twice, and none that others are derived from is derived itself, but for a factor of a
+    gap: a length of stay that is the difference of two dates.
+    """
+    found: list[Relation] = []
+    kept, left = frame.copy(deep=False), list(columns)
+
+    def add(relations: Iterable[Relation]) -> None:
+        for relation in relations:
+            relation.reduce(kept, left)
+            found.append(relation)
+
+    for constraint in constraints:
+        add(_declared(constraint, kept, left, min_rows))
+    if len(frame) >= MIN_PROOF:
+        for search in (_gaps, _factors, _sums, _lookups):
+            add(search(kept, left, min_rows))
+    return tuple(found)
+
+
+def _declared(
+    rule: Constraint, frame: pd.DataFrame, columns: list[Column], min_rows: int
+) -> list[Relation]:
+    """Return the relations that keep one declared rule."""
+    by_name = {c.name: c for c in columns}
+    first, *rest = rule.columns
+    decimals = by_name[first].decimals
+    if rule.kind == "order":
+        pairs = [*zip(rule.columns, rule.columns[1:], strict=False)]
+        return [_ordered(by_name[upper], lower) for lower, upper in reversed(pairs)]
+    if rule.kind == "lookup":
+        counts = frame[first].value_counts(dropna=False)
+        lookup = _lookup(frame, first, rest[0], counts.index[counts >= min_rows])
+        return [] if lookup is None else [lookup]
+    if rule.kind == "product":
+        return [Product(first, tuple(rest), decimals, 1.0 if rule.value is None else rule.value)]
+    if rule.kind == "constant":
+        last = by_name[rest[-1]]
+        low = None if last.minimum is None else float(last.minimum)
+        parts = (first, *rest[:-1])
+        return [Sum(last.name, parts, last.decimals, -1.0, float(rule.value or 0.0), low)]
+    if len(rest) == 2:
+        values = {n: frame[n].to_numpy(np.float64) for n in rule.columns}
+        return [_sum(values, by_name, first, *rest)]
+    return [Sum(first, tuple(rest), decimals)]
+
+
+def _ordered(upper: Column, lower: str) -> Relation:
+    if upper.kind == "numeric":
+        return Excess(upper.name, lower, upper.decimals)
+    unit = float(dt.MICROSECONDS[upper.resolution])
+    return Gap(upper.name, lower, unit, upper.timezone)
+
+
+def proposed(frame: pd.DataFrame, schema: TableSchema, *, min_rows: int) -> tuple[Constraint, ...]:
+    """Return the rules that relations found on `frame` keep, as far as a schema can declare them.
+
+    A schema has no name for the gap between two dates, so a factor of a gap is not proposed.
+    """
+    rules: list[Constraint] = []
+    for relation in find(frame, schema.modelled, min_rows=min_rows):
+        rule = constraint_of(relation)
+        if not [*constraint_problems([*rules, rule], schema.columns)]:
+            rules.append(rule)
+    return tuple(rules)
+
+
+def constraint_of(relation: Relation) -> Constraint:
+    """Return the rule that a found relation keeps, to be declared in a schema."""
+    if isinstance(relation, Gap):
+        return Constraint(kind="order", columns=(relation.earlier, relation.derived))
+    if isinstance(relation, Excess):
+        return Constraint(kind="order", columns=(relation.lower, relation.derived))
+    if isinstance(relation, Lookup):
+        return Constraint(kind="lookup", columns=(relation.source, relation.derived))
+    if isinstance(relation, Difference):
+        parts = (relation.derived, relation.other)
+        return Constraint(kind="sum", columns=(relation.total, *parts))
+    if isinstance(relation, Product):
+        product = (relation.derived, *relation.parts)
+        return Constraint(kind="product", columns=product, value=relation.factor)
+    assert isinstance(relation, Sum)
+    return Constraint(kind="sum", columns=(relation.derived, *relation.parts))
+
+
+def _gaps(frame: pd.DataFrame, columns: list[Column], min_rows: int) -> list[Relation]:
+    """Pairs of datetimes in order, near enough that the gap says more than the date."""
+    dates = [c for c in columns if c.kind == "datetime"]
+    found: list[Relation] = []
+    taken: set[str] = set()
+    for later in dates:
+        b = dt.to_microseconds(frame[later.name])
+        best: tuple[float, Column] | None = None
+        for earlier in dates:
+            if earlier is later or {earlier.name, later.name} & taken:
+                continue
+            if earlier.timezone != later.timezone:
+                continue
+            a = dt.to_microseconds(frame[earlier.name])
+            gap = b - a
+            both = ~np.isnan(gap)
+            if both.sum() < MIN_PROOF or (np.isnan(a) & ~np.isnan(b)).any():
+                continue
+            spread = gap[both].std()
+            if gap[both].min() >= 0 and spread < 0.5 * b[both].std():
+                best = (spread, earlier) if best is None or spread < best[0] else best
+        if best:
+            unit = dt.MICROSECONDS[later.resolution]
+            found.append(Gap(later.name, best[1].name, float(unit), later.timezone))
+            taken |= {later.name, best[1].name}
+    return found
+
+
+def _numbers(frame: pd.DataFrame, columns: list[Column]) -> dict[str, Floats]:
+    """Return the numeric columns that vary."""
+    out = {c.name: frame[c.name].to_numpy(np.float64) for c in columns if c.kind == "numeric"}
+    return {
+        n: v for n, v in out.items() if np.nanmin(v, initial=np.inf) < np.nanmax(v, initial=-np.inf)
+    }
+
+
+def _factors(frame: pd.DataFrame, columns: list[Column], min_rows: int) -> list[Relation]:
+    """Numbers that are another one times a constant, up to their own rounding."""
+    values = _numbers(frame, columns)
+    by_name = {c.name: c for c in columns}
+    found: list[Relation] = []
+    taken: set[str] = set()
+    for derived, y in values.items():
+        decimals = by_name[derived].decimals
+        if decimals is None or derived in taken:
+            continue
+        for source, x in values.items():
+            if source == derived or source in {r.derived for r in found}:
+                continue
+            if (np.isnan(x) != np.isnan(y)).any():
+                continue
+            factor = _factor(x, y, 0.5 * 10.0**-decimals)
+            if factor is None:
+                continue
+            # A value half-way is rounded up by one program and to even by another.
+            if np.array_equal(times(x, factor).round(decimals), y, equal_nan=True):
+                found.append(Product(derived, (source,), decimals, factor))
+                taken |= {derived, source}
+                break
+    return found
+
+
+def _factor(x: Floats, y: Floats, slack: float) -> float | None:
+    """Return f with ``|y - f x| <= slack`` on every row, or None.
+
+    1 / whole number if one fits, else the number with the fewest digits: the ends of what fits are
+    single rows.
+    """
+    known = ~np.isnan(x) & (x != 0)
+    if known.sum() < MIN_PROOF or (np.abs(y[(x == 0)]) > slack).any():
+        return None
+    slack *= 1 + 1e-6
+    ends = np.stack([(y[known] - slack) / x[known], (y[known] + slack) / x[known]])
+    low, high = ends.min(axis=0).max(), ends.max(axis=0).min()
+    if low > high or low <= 0 <= high:
+        return None
+    middle = (low + high) / 2
+    shortest = (float(f"{middle:.{digits}g}") for digits in range(1, 17))
+    for nice in (round(middle), 1 / round(1 / middle) if abs(middle) < 1 else 0, *shortest):
+        if nice and low <= nice <= high:
+            return float(nice)
+    return None
+
+
+def _sums(frame: pd.DataFrame, columns: list[Column], min_rows: int) -> list[Relation]:
+    """Numbers that are the sum of two others on every row."""
+    values = _numbers(frame, columns)
+    if not 3 <= len(values) <= MAX_SUM_COLUMNS:
+        return []
+    names, table = list(values), np.stack(list(values.values()))
+    complete = np.flatnonzero(~np.isnan(table).any(axis=0))
+    if len(complete) < MIN_PROOF:
+        return []
+    probe = table[:, complete[np.linspace(0, len(complete) - 1, PROBE).astype(int)]]
+    by_name = {c.name: c for c in columns}
+    found: list[Relation] = []
+    taken: set[str] = set()
+    for i in range(len(names)):
+        for j in range(i + 1, len(names)):
+            # Only a sieve: `_is_sum` decides.
+            added = probe[i] + probe[j]
+            near = np.isclose(probe, added, rtol=1e-9, atol=1e-9).all(axis=1)
+            for t in np.flatnonzero(near):
+                trio = {names[i], names[j], names[t]}
+                if len(trio) < 3 or trio & taken:
+                    continue
+                if _is_sum(table[t], table[i], table[j], by_name[names[t]].decimals):
+                    found.append(_sum(values, by_name, names[t], names[i], names[j]))
+                    taken |= trio
+    return found
+
+
+def _sum(
+    values: dict[str, Floats], by_name: dict[str, Column], total: str, left: str, right: str
+) -> Relation:
+    """Return the larger part as derived, or the total where the three are not missing together."""
+    missing = [np.isnan(values[name]) for name in (total, left, right)]
+    small, large = sorted((left, right), key=lambda name: float(np.nanmean(np.abs(values[name]))))
+    if not all(np.array_equal(missing[0], m) for m in missing):
+        return Sum(total, (left, right), by_name[total].decimals)
+    column = by_name[large]
+    minimum = None if column.minimum is None else float(column.minimum)
+    return Difference(large, total, small, column.decimals, minimum)
+
+
+def _is_sum(total: Floats, left: Floats, right: Floats, decimals: int | None) -> bool:
+    """Whether `total` is the sum on every row: exactly, or without decimals but for float noise.
+
+    The noise is measured by the part that varies less, else any small part of a large total fits.
+    """
+    added = left + right
+    if decimals is not None:
+        return np.array_equal(added.round(decimals), total, equal_nan=True)
+    if (np.isnan(added) != np.isnan(total)).any():
+        return False
+    slack = 1e-9 * min(np.nanmax(v) - np.nanmin(v) for v in (left, right))
+    return bool((np.nan_to_num(np.abs(added - total)) <= slack).all())
+
+
+def _lookups(frame: pd.DataFrame, columns: list[Column], min_rows: int) -> list[Relation]:
+    """Columns whose value a level of a categorical column decides."""
+    found: list[Relation] = []
+    derived: set[str] = set()
+    used: set[str] = set()
+    # All that is asked of one column is asked once: of 300 columns there are 90,000 pairs, and
+    # nearly none of them is a relation.
+    n_values = {c.name: frame[c.name].nunique() for c in columns}
+    codes = {c.name: pd.factorize(frame[c.name], use_na_sentinel=False)[0] for c in columns}
+    levels: dict[str, pd.Index[Any]] = {}
+    rows: dict[str, np.ndarray] = {}
+    for source in (c.name for c in columns if c.kind == "categorical"):
+        counts = frame[source].value_counts(dropna=False)
+        common = counts.index[counts >= min_rows]
+        held = frame[source].isin(common).to_numpy()
+        if len(common) >= 2 and (~held).sum() <= MIN_RARE_SHARE * len(frame):
+            levels[source], rows[source] = common, np.flatnonzero(held)
+    for target in columns:
+        if (
+            target.kind == "datetime"
+            or target.name in used
+            or not 1 < n_values[target.name] <= MAX_LOOKUP
+        ):
+            continue
+        for source, common in levels.items():
+            enough = n_values[source] >= n_values[target.name]
+            if source == target.name or source in derived or not enough:
+                continue
+            if not _decides(codes[source][rows[source]], codes[target.name][rows[source]]):
+                continue
+            relation = _lookup(frame, source, target.name, common)
+            if relation is not None:
+                found.append(relation)
+                derived.add(target.name)
+                used.add(source)
+                break
+    return found
+
+
+def _decides(source: np.ndarray, target: np.ndarray) -> bool:
+    """Return whether rows (N,) of equal source codes have equal target codes."""
+    some = np.zeros(source.max(initial=0) + 1, target.dtype)
+    some[source] = target
+    return bool((some[source] == target).all())
+
+
+def _lookup(frame: pd.DataFrame, source: str, target: str, common: pd.Index[Any]) -> Lookup | None:
+    rows = frame[source].isin(common)
+    pairs = frame.loc[rows, [source, target]].drop_duplicates()
+    if len(pairs) != len(common) or pairs[source].duplicated().any():
+        return None
+    # Not `mode`, which cannot compare a missing boolean.
+    most = frame[target].value_counts(dropna=False).index[0]
+    levels = [None if pd.isna(v) else str(v) for v in pairs[source]]
+    values = [_plain(v) for v in [*pairs[target], most]]
+    return Lookup(target, source, (*levels, RARE), tuple(values))
+
+
+def _plain(value: Any) -> float | str | bool | None:
+    if pd.isna(value):
+        return None
+    if isinstance(value, str | bool):
+        return value
+    return bool(value) if isinstance(value, np.bool_) else float(value)

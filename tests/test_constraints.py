@@ -1,0 +1,230 @@
+"""Rules between columns: declared, proposed, held against rows, and kept by what is drawn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from synthgen import constraints
+from synthgen.checks.expectations import check_frames
+from synthgen.config import RunConfig
+from synthgen.conform import conform, violations
+from synthgen.encode.relations import Excess, Relation, Sum
+from synthgen.errors import DataError, SchemaError
+from synthgen.pipeline import draft_schema
+from synthgen.schema import Column, Constraint, TableSchema
+from synthgen.sources import open_source
+from synthgen.synthesizer import Synthesizer
+from synthgen.table import RealTable
+
+NUMBERS = tuple(Column(name=n, kind="numeric", decimals=0, nullable=True) for n in "tabc")
+TEXTS = tuple(Column(name=n, kind="categorical", nullable=True) for n in ("word", "code"))
+NONE = float("nan")
+
+
+def schema(*rules: Constraint) -> TableSchema:
+    return TableSchema(name="x", columns=(*NUMBERS, *TEXTS), constraints=rules)
+
+
+@pytest.mark.parametrize(
+    ("rule", "frame", "broken"),
+    [
+        (
+            Constraint(kind="order", columns=("t", "a", "b")),
+            {"t": [1, 1, 3, NONE], "a": [1, 2, 2, 1], "b": [2, 1, 9, 0]},
+            [False, True, True, True],
+        ),
+        (
+            Constraint(kind="sum", columns=("t", "a", "b", "c")),
+            {"t": [6, 7, NONE, 6], "a": [1, 1, 1, 1], "b": [2, 2, 2, NONE], "c": [3, 3, 3, 3]},
+            [False, True, True, True],
+        ),
+        (
+            Constraint(kind="product", columns=("t", "a", "b")),
+            {"t": [6, 5, NONE], "a": [2, 2, NONE], "b": [3, 3, 3]},
+            [False, True, False],
+        ),
+        (
+            Constraint(kind="product", columns=("t", "a"), value=0.5),
+            {"t": [3, 2], "a": [6, 6]},
+            [False, True],
+        ),
+        (
+            Constraint(kind="constant", columns=("a", "b"), value=100),
+            {"a": [40, 40, NONE, NONE], "b": [60, 61, NONE, 1]},
+            [False, True, False, True],
+        ),
+        (
+            Constraint(kind="lookup", columns=("word", "t")),
+            {"word": ["one", "one", "one", "two"], "t": [1, 1, 7, 7]},
+            [False, False, True, False],
+        ),
+    ],
+)
+def test_rows_that_break_a_rule(
+    rule: Constraint, frame: dict[str, list[float | str]], broken: list[bool]
+) -> None:
+    data = pd.DataFrame(frame)
+    assert constraints.broken(rule, data, schema(rule)).tolist() == broken
+    counter = constraints.Broken(schema(rule))
+    for half in (data.iloc[:2], data.iloc[2:]):  # look-ups compare rows of different batches
+        counter.add(half)
+    assert counter.counts() == {rule: sum(broken)}
+
+
+def test_a_schema_with_rules_is_read_as_it_is_written() -> None:
+    rules = (
+        Constraint(kind="sum", columns=("t", "a", "b"), reason="All 9 rows keep it."),
+        Constraint(kind="lookup", columns=("word", "code")),
+    )
+    text = schema(*rules).to_toml()
+    assert "# All 9 rows keep it." in text
+    assert TableSchema.from_toml(text) == schema(*rules)
+    assert schema(*rules).fingerprint != schema().fingerprint
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('kind = "sum"\ncolumns = ["t", "a"]', "3 or more different columns"),
+        ('kind = "sum"\ncolumns = ["t", "a", "z"]', "'z' is no modelled column"),
+        ('kind = "total"\ncolumns = ["t", "a"]', "kind is unknown"),
+        ('kind = "constant"\ncolumns = ["t", "a"]', "'value'"),
+        ('kind = "order"\ncolumns = ["t", "a"]\nvalue = 3', "'value'"),
+        ('kind = "order"\ncolumns = ["t", "word"]', "it takes numbers, or datetimes"),
+        ('kind = "lookup"\ncolumns = ["t", "word"]', "a category decides"),
+        ('columns = ["t", "word"]', "'kind' and 'columns'"),
+        (
+            'kind = "order"\ncolumns = ["t", "a"]\n[[constraint]]\nkind = "order"\n'
+            'columns = ["a", "b"]',
+            "'a' stands in another constraint",
+        ),
+    ],
+)
+def test_rules_that_make_no_sense_are_refused(text: str, message: str) -> None:
+    with pytest.raises(SchemaError, match=message):
+        TableSchema.from_toml(f"{schema().to_toml()}\n[[constraint]]\n{text}\n")
+
+
+@pytest.fixture
+def sales(tmp_path: Path) -> Path:
+    """500 rows: total = net + tax, low <= high, shares that add up to 100, a word for each code."""
+    rng = np.random.default_rng(0)
+    net, tax = rng.integers(10, 500, 500), rng.integers(1, 60, 500)
+    low = rng.integers(0, 50, 500)
+    left = rng.integers(0, 101, 500)
+    code = rng.integers(0, 4, 500)
+    frame = pd.DataFrame(
+        {
+            "total": net + tax,
+            "net": net,
+            "tax": tax,
+            "low": low,
+            "high": low + rng.poisson(3, 500),
+            "left": left,
+            "right": 100 - left,
+            "word": np.array(["p", "q", "r", "s"])[code],
+            "code": code * 11,
+        }
+    )
+    frame.to_csv(tmp_path / "sales.csv", index=False)
+    return tmp_path / "sales.csv"
+
+
+DECLARED = (
+    Constraint(kind="sum", columns=("total", "net", "tax")),
+    Constraint(kind="order", columns=("low", "high")),
+    Constraint(kind="constant", columns=("left", "right"), value=100),
+    Constraint(kind="lookup", columns=("word", "code")),
+)
+
+
+def test_rules_are_proposed_with_what_speaks_for_them(sales: Path) -> None:
+    drafted = draft_schema(str(sales))
+    assert set(drafted.constraints) == {DECLARED[0], DECLARED[3]}
+    assert {rule.reason for rule in drafted.constraints} == {"All 500 rows keep it."}
+    assert not violations(open_source(str(sales), drafted).batches(), drafted)
+
+
+def with_rules(sales: Path) -> TableSchema:
+    columns = tuple(
+        Column(name=n, kind="categorical" if n == "word" else "numeric", decimals=d)
+        for n, d in [*((n, 0) for n in ("total", "net", "tax", "low", "high")), ("left", 0)]
+    )
+    columns = (
+        *columns,
+        Column(name="right", kind="numeric", decimals=0, minimum=0),
+        Column(name="word", kind="categorical"),
+        Column(name="code", kind="numeric", decimals=0),
+    )
+    return TableSchema(name="sales", columns=columns, constraints=DECLARED)
+
+
+def test_real_rows_that_break_a_rule_are_refused_with_their_count(sales: Path) -> None:
+    declared = with_rules(sales)
+    text = sales.read_text().splitlines()
+    first = text[1].split(",")
+    text[1] = ",".join(["99999", *first[1:]])
+    sales.write_text("\n".join(text))
+    with pytest.raises(DataError, match=r"1 of 500 rows break the rule total = net \+ tax"):
+        conform(open_source(str(sales), declared).batches(), declared)
+    assert "99999" not in str(violations(open_source(str(sales), declared).batches(), declared))
+
+
+def test_drawn_rows_keep_every_rule(sales: Path) -> None:
+    declared = with_rules(sales)
+    real = conform(open_source(str(sales), declared).batches(), declared)
+    config = RunConfig.build({"train": {"steps": 30, "width": 32, "depth": 1, "batch_size": 64}})
+    fitted = Synthesizer.fit(real, config=config, seed=0, device="cpu")
+    drawn = fitted.sample(2_000, seed=1)
+    counter = constraints.Broken(declared)
+    counter.add(drawn.data)
+    assert counter.counts() == dict.fromkeys(DECLARED, 0)
+    assert drawn.data["right"].between(0, 100).all()
+    [summary, *_] = check_frames([drawn.data], declared, name="output")
+    assert (summary.status, summary.value) == ("measured", 0.0)
+    spoilt = drawn.data.assign(total=drawn.data["total"] + 1)
+    [summary, *rules] = check_frames([spoilt], declared, name="output")
+    assert summary.value == 2_000
+    assert next(m for m in rules if m.name == "schema.output.total.sum").value == 2_000
+
+
+@pytest.mark.parametrize(
+    "relation",
+    [
+        Sum("t", ("a", "b", "c"), 0),
+        Sum("c", ("t", "a", "b"), 0, sign=-1.0, constant=50.0, minimum=0.0),
+        Excess("a", "t", 0),
+    ],
+)
+def test_what_is_reduced_is_restored(relation: Relation) -> None:
+    rng = np.random.default_rng(1)
+    frame = pd.DataFrame({n: rng.integers(0, 10, 50).astype(float) for n in "tabc"})
+    if relation.derived == "a":
+        frame["a"] += frame["t"]
+        frame.loc[3, "t"] = np.nan
+    else:
+        parts = frame[list(relation.parts)].sum(axis=1)  # type: ignore[attr-defined]
+        frame[relation.derived] = 50 - parts if relation.derived == "c" else parts
+    assert not relation.broken(frame).any()
+    reduced, columns = frame.copy(), list(NUMBERS)
+    relation.reduce(reduced, columns)
+    relation.restore(reduced)
+    pd.testing.assert_frame_equal(reduced[list("tabc")], frame)
+
+
+def test_parts_that_leave_too_little_of_a_constant_are_scaled_down() -> None:
+    frame = pd.DataFrame({"a": [80.0, 30.0], "b": [60.0, 20.0]})
+    Sum("c", ("a", "b"), 0, sign=-1.0, constant=70.0, minimum=0.0).restore(frame)
+    assert frame.loc[0].tolist() == [40.0, 30.0, 0.0]
+    assert frame.loc[1].tolist() == [30.0, 20.0, 20.0]
+
+
+def test_the_real_table_of_a_rule_has_it_in_its_type(sales: Path) -> None:
+    declared = with_rules(sales)
+    table = conform(open_source(str(sales), declared).batches(), declared)
+    assert isinstance(table, RealTable)
+    assert table.schema.constraints == DECLARED
