@@ -73,7 +73,7 @@ def linear(evidence: Evidence) -> list[Measurement]:
     seed = derive(evidence.seed, name) % 2**31
 
     def make() -> LogisticRegression:
-        return LogisticRegression(max_iter=300)
+        return LogisticRegression(solver="newton-cholesky")
 
     said = "how well a logistic regression tells synthetic rows from fresh ones; .5 is chance"
     return [_detector(name, rows, make, columns, coded.spans, seed, said)]

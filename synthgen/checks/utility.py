@@ -306,7 +306,9 @@ class _Task:
         rows = _Sample(self.points[side], self.y[side])
         if self.unit == "R2":
             return np.asarray(Ridge().fit(rows.x, rows.y).predict(self.points[2]))
-        return _classifier(lambda: LogisticRegression(max_iter=200), rows)(self.points[2])
+        return _classifier(lambda: LogisticRegression(solver="newton-cholesky"), rows)(
+            self.points[2]
+        )
 
 
 def _classifier(make: Callable[[], HistGradientBoostingClassifier], rows: _Sample) -> Model:
