@@ -240,7 +240,7 @@ def _prepared(path: str, *, accept_drift: bool) -> RunFolder:
         config = config.model_copy(
             update={"drift": config.drift.model_copy(update={"accept": True})}
         )
-    mark = str(flow_run.id)[:8]
+    mark = str(flow_run.id)[-8:]  # the first ones tell the time: two runs could share them
     for earlier in Path("runs").glob(f"*-{mark}"):
         return RunFolder.open(earlier)
     root = pipeline.new_run_dir()

@@ -602,10 +602,15 @@ def export(
 def show(run: Run, as_json: AsJson = False) -> None:
     """Show what the gate decided, the rules that refused, and where everything is.
 
+    Of a run that was not judged: its state, and how to go on.
+
     Example: synthgen show runs/20260131-120000-ab12
     """
     from synthgen.run_folder import RunFolder
 
+    if not RunFolder(run).decision_path.exists() and RunFolder(run).config_path.exists():
+        _print_unjudged(RunFolder.open(run), as_json=as_json)
+        return
     folder = RunFolder.judged(run)
     if as_json:
         typer.echo(json.dumps(_summary(folder)))
@@ -991,6 +996,23 @@ def _print_run(folder: RunFolder) -> None:
         typer.echo(f"exported:   {_place(folder.config.to)}")
     elif is_run:
         typer.echo(f"quarantine: {_short(folder.synthetic_path)}")
+
+
+def _print_unjudged(folder: RunFolder, *, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from synthgen.runs import entry
+
+    found = entry(folder)
+    if as_json:
+        typer.echo(json.dumps(asdict(found)))
+        return
+    typer.echo(f"{found.state}{f' in {found.stage}' if found.stage else ''}; not judged yet")
+    typer.echo(f"run:        {_short(folder.root)}")
+    for stage, counted in folder.stages.items():
+        typer.echo(f"{stage + ':':<11} {counted['seconds']:.1f} s")
+    if found.state != "running":
+        typer.echo(f"go on:      synthgen resume {_short(folder.root)}")
 
 
 def _print_worst(folder: RunFolder, n: int = 5) -> None:

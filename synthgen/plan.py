@@ -119,6 +119,7 @@ def estimate(config: RunConfig) -> Estimate:
             pass
         judged = (config.gate.samples - 1) * min(config.rows, MAX_JUDGED_ROWS)
         draw = watch.lap().times((config.rows + judged) / drawn)
+        draw = Spent(draw.clock / max(1, config.scale.workers), draw.cpu)
     cells = min(max(len(table), config.rows), JUDGED_ROWS) * len(schema.modelled)
     judge = JUDGE_SECONDS + JUDGE_SECONDS_A_CELL * cells / 1_000
     spent = {

@@ -49,7 +49,7 @@ def folders(runs: Path) -> list[RunFolder]:
 
 def listed(runs: Path) -> list[Entry]:
     """Return an entry for each run folder below `runs`, newest first."""
-    return [_entry(folder) for folder in folders(runs)]
+    return [entry(folder) for folder in folders(runs)]
 
 
 def accepted(runs: Path, target: str) -> Iterator[RunFolder]:
@@ -90,7 +90,8 @@ def _delete(folder: RunFolder) -> bool:
     return True
 
 
-def _entry(folder: RunFolder) -> Entry:
+def entry(folder: RunFolder) -> Entry:
+    """Return one run folder at a glance; a damaged one as well."""
     made = datetime.fromtimestamp(_made(folder.root), UTC)
     age = (datetime.now(UTC) - made).total_seconds() / 3600
     try:

@@ -111,6 +111,19 @@ def test_the_verbs(runs: Path) -> None:
     assert (empty.exit_code, empty.stdout) == (0, "")
 
 
+def test_show_of_a_run_that_was_not_judged(tiny_config: Configure, tmp_path: Path) -> None:
+    folder = pipeline.prepare(tiny_config(tmp_path / "out.csv"), tmp_path / "run")
+    pipeline.ingest(folder)
+    shown = CliRunner().invoke(app, ["show", str(folder.root)])
+    assert shown.exit_code == 0
+    assert "interrupted in ingest; not judged yet" in shown.stdout
+    assert f"synthgen resume {folder.root}" in shown.stdout
+    found = json.loads(CliRunner().invoke(app, ["show", str(folder.root), "--json"]).stdout)
+    assert (found["state"], found["rows"]) == ("interrupted", 400)
+    gone = CliRunner().invoke(app, ["show", str(tmp_path)])
+    assert gone.exit_code == 2
+
+
 def test_a_stage_that_failed_is_named(finished: Outcome, tmp_path: Path) -> None:
     shutil.copytree(finished.folder.root, tmp_path / "runs" / "a")
     folder = RunFolder.open(tmp_path / "runs" / "a")
