@@ -30,7 +30,7 @@ PLANTED: dict[str, tuple[int, str]] = {
     "ward": (4, "CANARY-WARD-ZQ7"),
     "diagnosis": (1, "CANARY-DIAGNOSIS-ZQ7"),
     "cost": (1, "918273.64"),
-    "creatinine": (2, "77.31"),
+    "creatinine": (2, "46177.31"),  # longer than any number of seconds in a log
     "birth_date": (1, "1901-03-07"),
     "admitted": (1, "2031-05-19T03:47:00"),
 }
@@ -114,6 +114,8 @@ class TestCanaries:
         assert not found(value, scene.said.encode()), "stdout or stderr"
         allowed = {"in.csv", "train.parquet", "holdout.parquet"}
         searched = [p for p in scene.folder.rglob("*") if p.is_file() and p.name not in allowed]
+        # What waits beside a database is read with it, and gone afterwards.
+        searched = [p for p in searched if not p.name.endswith((".db-wal", ".db-shm"))]
         hits = [str(p.relative_to(scene.folder)) for p in searched if found(value, content_of(p))]
         assert not hits
         places = {p.name for p in searched}
