@@ -460,7 +460,7 @@ def train(folder: RunFolder) -> Receipt:
                 log=lambda step: folder.log_step(step),
                 checkpoint=folder.checkpoint_path,
                 warm_start=bundle_to_start_from(config),
-                watch=_previews(folder, real),
+                watch=previews(folder, real),
             )
         save_bundle(fitted, folder.bundle_path)
         receipt = _trained(folder, len(real))
@@ -488,7 +488,7 @@ def _gpu_alone(config: RunConfig) -> Iterator[None]:
         yield
 
 
-def _previews(folder: RunFolder, real: PackedTable) -> Callable[[Synthesizer, int], None] | None:
+def previews(folder: RunFolder, real: PackedTable) -> Callable[[Synthesizer, int], None] | None:
     """Return what draws a picture of the columns every few minutes of training, if asked for.
 
     It sees training rows only: the holdout stays fresh for the gate.

@@ -8,9 +8,10 @@ from rich.console import Console
 
 from synthgen import progress as module
 from synthgen.demo import SCHEMA, demo_frame
-from synthgen.pipeline import ingest, prepare, train
+from synthgen.pipeline import ingest, prepare, previews, train
 from synthgen.progress import Watch, progress, sparkline
 from synthgen.report.preview import preview
+from synthgen.table import read_packed
 
 STEPS = [
     {"event": "device", "stage": "train", "device": "cpu"},
@@ -100,17 +101,19 @@ def test_previews_are_private_and_change_no_byte(finished, tiny_config, tmp_path
 
 
 @pytest.mark.slow
-def test_a_preview_that_fails_is_a_note(tiny_config, tmp_path, monkeypatch):
+def test_a_preview_that_fails_is_a_note(
+    finished, tiny_config, tiny_synthesizer, tmp_path, monkeypatch
+):
     def broken(*args: object) -> str:
         raise ValueError("cell 12.34")
 
     monkeypatch.setattr("synthgen.report.preview.preview", broken)
     config = tiny_config(tmp_path / "out.csv", report={"preview_minutes": 0})
     folder = prepare(config, tmp_path / "run")
-    ingest(folder)
-    train(folder)
-    notes = folder.training_notes
-    assert notes == ["a preview could not be drawn (ValueError)"]
+    watch = previews(folder, read_packed(finished.folder.train_path, finished.folder.schema))
+    assert watch is not None
+    watch(tiny_synthesizer, 40)
+    assert folder.training_notes == ["a preview could not be drawn (ValueError)"]
     assert "12.34" not in folder.log_path.read_text()
 
 
