@@ -617,6 +617,48 @@ def show(run: Run, as_json: AsJson = False) -> None:
     else:
         _print_run(folder)
         _print_worst(folder)
+        _print_protection(folder)
+
+
+@app.command()
+@verb
+def audit(
+    place: Annotated[
+        Path, typer.Argument(help="Bundle, run folder, folder of an export, or file.")
+    ],
+    data: Annotated[
+        list[str],
+        typer.Option("--data", help="The real table; of a warm start the earlier one as well."),
+    ],
+    schema: Schema = None,
+    as_json: AsJson = False,
+) -> None:
+    """Search a bundle or what a run shows for what fewer than k rows hold; 3 if something is found.
+
+    Prints file, column, rule and count, never a value. Clean is no proof: weights may memorise.
+
+    Example: synthgen audit patients.bundle --data patients.csv --schema patients.toml
+    """
+    from dataclasses import asdict
+
+    from synthgen.errors import boundary
+    from synthgen.scan import scan
+
+    with boundary("audit"):
+        found = scan(place, *data, schema=schema)
+    if as_json:
+        typer.echo(json.dumps(asdict(found)))
+    else:
+        unit = "rows" if found.of == "rows" else f"values of '{found.of}'"
+        typer.echo(
+            f"{len(found.files)} files searched for what fewer than {found.k} {unit} of "
+            f"{found.rows:,} rows hold"
+        )
+        for finding in found.findings:
+            typer.echo(f"  {finding}")
+        typer.echo("clean" if found.is_clean else "NOT CLEAN")
+    if not found.is_clean:
+        raise typer.Exit(GateRefused.exit_code)
 
 
 @app.command()
@@ -975,6 +1017,7 @@ def _summary(folder: RunFolder) -> dict[str, Any]:
         "rules": [asdict(rule) for rule in decision.rules],
         "report": str(folder.html_path),
         "synthetic": str(folder.synthetic_path) if folder.synthetic_path.exists() else None,
+        "protection": folder.protection,
         "manifest": None if exported is None else asdict(exported),
     }
 
@@ -1052,6 +1095,18 @@ def _print_comparison(found: Comparison, *, every: bool) -> None:
             typer.echo(f"{sign} {meaning}")
     for note in found.notes:
         _say(f"note: {note}")
+
+
+def _print_protection(folder: RunFolder) -> None:
+    """Print what the encoder suppressed, by column; counts below k are not exact."""
+    found = folder.protection
+    if found is None:
+        return
+    of = "rows" if found["of"] == "rows" else f"values of '{found['of']}'"
+    typer.echo(f"not learnt, because fewer than {found['k']} {of} hold it:")
+    for name, counts in found["columns"].items():
+        listed = ", ".join(f"{what.replace('_', ' ')} {n}" for what, n in counts.items())
+        typer.echo(f"  {name:<29} {listed}")
 
 
 def _print_plan(settings: RunConfig, run_dir: Path | None, *, as_json: bool) -> None:

@@ -461,8 +461,10 @@ def train(folder: RunFolder) -> Receipt:
                 checkpoint=folder.checkpoint_path,
                 warm_start=bundle_to_start_from(config),
                 watch=previews(folder, real),
+                apart_from=[read_packed(folder.holdout_path, schema)],
             )
         save_bundle(fitted, folder.bundle_path)
+        folder.write(folder.protection_path, json.dumps(fitted.facts["protection"], indent=1))
         receipt = _trained(folder, len(real))
         folder.checkpoint_path.unlink(missing_ok=True)
         return receipt
@@ -1080,16 +1082,18 @@ def train_bundle(config: RunConfig, *, progress: Listener | None = None) -> bool
                 if config.train.dp is not None:
                     if world.size > 1:
                         raise ConfigError("differential privacy trains in one process")
-                    rows = _training_rows(config, seed)
+                    rows = _halves(config, seed).train
                     fitted = _fit_privately(rows, config, seed, run=target.name, log=_tell_step)
                 else:
+                    halves = _halves(config, seed)
                     fitted = Synthesizer.fit(
-                        _training_rows(config, seed),
+                        halves.train,
                         config=config,
                         seed=seed,
                         device=config.device,
                         log=_tell_step if is_first else lambda step: None,
                         warm_start=bundle_to_start_from(config),
+                        apart_from=[halves.holdout],
                         world=world,
                     )
                 if is_first:
@@ -1100,10 +1104,10 @@ def train_bundle(config: RunConfig, *, progress: Listener | None = None) -> bool
             return is_first
 
 
-def _training_rows(config: RunConfig, seed: int) -> PackedTable:
-    """Return the rows to learn from; what is held out is let go."""
+def _halves(config: RunConfig, seed: int) -> Split[PackedTable]:
+    """Return the rows to learn from, and those that a run would judge by."""
     table, _ = read_input(config)
-    return _split(table, config, seed).train
+    return _split(table, config, seed)
 
 
 def _tell_step(step: Event) -> None:

@@ -120,6 +120,18 @@ class RunFolder:
         return self.root / "data_docs.html"
 
     @property
+    def protection_path(self) -> Path:
+        """What the encoder suppressed, as counts by column."""
+        return self.root / "protection.json"
+
+    @property
+    def protection(self) -> dict[str, Any] | None:
+        """What the encoder suppressed; None after a private run, which counts nothing exactly."""
+        if not self.protection_path.exists():
+            return None
+        return dict(json.loads(self.protection_path.read_text(encoding="utf-8")))
+
+    @property
     def decision_path(self) -> Path:
         """The gate's decision."""
         return self.root / "decision.json"

@@ -38,6 +38,7 @@ from synthgen.encode.adopt import adopt, correspondence
 from synthgen.encode.categorical import RARE, CategoricalEncoder
 from synthgen.encode.numeric import NumericEncoder, units_within
 from synthgen.encode.relations import Lookup
+from synthgen.encode.suppressed import suppressed
 from synthgen.encode.table import TableEncoder, sample_rows
 from synthgen.errors import BundleError, ConfigError, DataError, SchemaError
 from synthgen.files import sha256
@@ -48,12 +49,12 @@ from synthgen.gan.sample import BLOCK, CHUNK, Drawer, Restriction
 from synthgen.gan.train import Log, fit
 from synthgen.gan.transplant import Start
 from synthgen.gan.world import ALONE, World, joined
-from synthgen.replace import regenerate
+from synthgen.replace import MAX_NAMESPACE, namespaces, regenerate
 from synthgen.rng import derive, stream
 from synthgen.schema import Column, TableSchema
 from synthgen.table import PackedTable, RealTable, SyntheticTable, canonical_dtype
 
-BUNDLE_FORMAT = 1
+BUNDLE_FORMAT = 2
 BUNDLE_FILES = ("schema.toml", "config.toml", "encoder.json", "generator.safetensors")
 MAX_BUNDLE_BYTES = 2**30
 #: Fewer rows cannot be learnt from: bins, levels and a validation share would be single rows.
@@ -104,6 +105,8 @@ class Synthesizer:
         What it was fitted with.
     facts : dict
         Rows, seed, device and version: numbers and short strings, for the manifest.
+    namespaces : dict
+        For each column that is written anew, the namespace of its form (see `replace`).
     """
 
     schema: TableSchema
@@ -111,6 +114,7 @@ class Synthesizer:
     generator: Generator | Tree
     config: RunConfig
     facts: dict[str, Any] = field(default_factory=dict)
+    namespaces: dict[str, int] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"Synthesizer({self.schema.name!r}, {len(self.schema.modelled)} modelled columns)"
@@ -126,6 +130,7 @@ class Synthesizer:
         log: Log = lambda record: None,
         checkpoint: Path | None = None,
         warm_start: Synthesizer | None = None,
+        apart_from: Sequence[RealTable | PackedTable] = (),
         world: World = ALONE,
         watch: Callable[[Synthesizer, int], None] | None = None,
     ) -> Synthesizer:
@@ -150,6 +155,9 @@ class Synthesizer:
             Fitted on a related table with the same modelled columns: training goes on from its
             weights, and keeps its levels where the new rows fit them. What is fitted then tells of
             both tables; `facts["warm_start"]` lists the fingerprints of those that came before.
+        apart_from : sequence of RealTable or PackedTable
+            Further real rows, such as the holdout: nothing is learnt from them, but no id or
+            personal datum of theirs is written either.
         world : World, optional
             The processes that fit together (`gan.world`), all given the same rows and seed: the
             encoder is fitted on all of them, and each process trains on its share.
@@ -197,7 +205,10 @@ class Synthesizer:
             watch=None if watch is None else show,
         )
         facts |= {"rows": len(table), "seed": seed, "device": place.type, "version": __version__}
-        return cls(encoder.schema, encoder, generator, config, facts)
+        real = (frame for rows in (table, *apart_from) for frame in rows.batches())
+        apart = namespaces(encoder.schema, real)
+        facts["protection"] = suppressed(encoder, table, config.encode, seed)
+        return cls(encoder.schema, encoder, generator, config, facts, apart)
 
     @classmethod
     def fit_privately(
@@ -418,7 +429,9 @@ class Synthesizer:
     def _complete(self, frame: pd.DataFrame, start: int, seed: int) -> pd.DataFrame:
         """Return `frame` with ids and PII written anew, in schema order."""
         new = {
-            c.name: regenerate(c, start, len(frame), seed=seed)
+            c.name: regenerate(
+                c, start, len(frame), seed=seed, namespace=self.namespaces.get(c.name, 0)
+            )
             for c in self.schema.columns
             if c.is_regenerated
         }
@@ -468,6 +481,7 @@ class Synthesizer:
         digest = hashlib.sha256(self.schema.fingerprint.encode())
         digest.update(self.encoder.to_json().encode())
         digest.update(str(self.config.sample.sampling_steps).encode())
+        digest.update(json.dumps(self.namespaces, sort_keys=True).encode())
         for name, tensor in sorted(self._state().items()):
             digest.update(name.encode())
             digest.update(tensor.numpy().tobytes())
@@ -498,6 +512,7 @@ class Synthesizer:
             "format": BUNDLE_FORMAT,
             "facts": self.facts,
             "network": _shape(self.generator),
+            "namespaces": self.namespaces,
             "files": {name: sha256(folder / name) for name in BUNDLE_FILES},
         }
         (folder / "bundle.json").write_text(json.dumps(index, indent=1), encoding="utf-8")
@@ -523,6 +538,11 @@ class Synthesizer:
                 raise BundleError(f"bundle {folder}: weights are not finite")
             generator = _restored(index["network"], state, encoder, config.train)
             facts = {**index["facts"], "rows": int(index["facts"]["rows"])}
+            apart = {
+                c.name: int(index["namespaces"].get(c.name, 0)) % MAX_NAMESPACE
+                for c in schema.columns
+                if c.is_regenerated
+            }
         except (SchemaError, ConfigError) as error:
             raise BundleError(f"bundle {folder}: {error}") from None
         except (
@@ -538,7 +558,7 @@ class Synthesizer:
         place = pick_device(device)
         if isinstance(generator, Generator):
             generator.to(place).eval()
-        return cls(schema, encoder, generator, config, facts)
+        return cls(schema, encoder, generator, config, facts, apart)
 
 
 def _shape(generator: Generator | Tree) -> dict[str, Any]:

@@ -48,6 +48,7 @@ ROWS = {
     "synthgen.provenance": 6,
     "synthgen.augment": 6,
     "synthgen.audit": 6,
+    "synthgen.scan": 6,
     "synthgen.progress": 7,
     "synthgen.cli": 7,
     "synthgen.__main__": 8,

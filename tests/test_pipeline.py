@@ -27,9 +27,11 @@ from synthgen.files import reserve, sha256
 from synthgen.pipeline import Outcome, run
 from synthgen.run_folder import Event, Receipt, RunFolder
 from synthgen.sinks.formats import csv_schema
-from synthgen.table import RealTable, SyntheticTable, fingerprint, read_frame
+from synthgen.synthesizer import Synthesizer
+from synthgen.table import RealTable, SyntheticTable, fingerprint, read_frame, to_arrow
 
 Configure = Callable[..., RunConfig]
+FEW_STEPS = {"steps": 4, "critic_steps": 0, "width": 16, "depth": 1}
 
 
 def copy_of(outcome: Outcome, to: Path) -> RunFolder:
@@ -45,11 +47,11 @@ def test_a_run_leaves_the_layout_of_the_page(finished: Outcome) -> None:
     public = {p.name for p in root.iterdir()}
     assert public == {
         "config.toml", "schema.toml", "log.jsonl", "report.json", "report.html", "decision.json",
-        "manifest.json", "private",
+        "manifest.json", "protection.json", "private",
     }  # fmt: skip
     assert {p.name for p in (root / "private").iterdir()} == {
         "train.parquet", "holdout.parquet", "bundle", "training.jsonl", "synthetic.parquet",
-        "input.json", "draw.json", "attempts.json", "receipts.json",
+        "input.json", "draw.json", "attempts.json", "receipts.json", "reference.json",
     }  # fmt: skip
 
 
@@ -75,6 +77,48 @@ def test_nothing_regenerated_is_real(finished: Outcome, demo_table: RealTable) -
     for name in ("patient_id", "email"):
         assert not set(synthetic[name]) & set(demo_table.data[name]), name
     assert synthetic["patient_id"].is_unique
+
+
+def test_no_id_is_real_though_real_ones_are_written_in_our_forms(
+    tiny_config: Configure, demo_table: RealTable, tmp_path: Path
+) -> None:
+    # As in a table that synthgen made itself: in train or holdout, by chance of the split.
+    frame = to_arrow(demo_table.data, demo.SCHEMA).to_pandas().astype("str")
+    frame = frame.replace({"nan": "", "NaT": "", "None": "", "True": "yes", "False": "no"})
+    for i in range(0, 1_500, 5):
+        frame.loc[i, "patient_id"] = f"S{i % 400:09d}-{i}" if i % 2 else f"S{i:09d}"
+        frame.loc[i, "email"] = f"person{i:07d}@example.org"
+    frame.loc[7, "patient_id"] = "S1-000000017"
+    frame.to_csv(tmp_path / "in.csv", index=False)
+    config = tiny_config(tmp_path / "out.csv", data=str(tmp_path / "in.csv"), train=FEW_STEPS)
+    folder = pipeline.prepare(config, tmp_path / "run")
+    pipeline.ingest(folder)
+    pipeline.train(folder)
+    pipeline.generate(folder)
+    made = read_frame(folder.synthetic_path, folder.schema)
+    for name in ("patient_id", "email", "name"):
+        assert not set(made[name]) & set(frame[name]), name
+    assert made["patient_id"].is_unique
+    assert made["patient_id"][17] == "S2-000000017"
+    assert made["email"][0] == "person1-0000000@example.org"
+    # From the bare bundle, without any real row, they are the same.
+    drawn = Synthesizer.load(folder.bundle_path).sample(20, seed=1).data
+    assert drawn["patient_id"].tolist() == made["patient_id"][:20].tolist()
+
+
+def test_protection_is_counted_and_not_quoted(finished: Outcome, demo_table: RealTable) -> None:
+    found = finished.folder.protection
+    assert found is not None
+    assert (found["k"], found["of"], found["rows"]) == (10, "rows", 1_200)
+    assert found["columns"]["patient_id"] == {"replaced": 1_200}
+    train = read_frame(finished.folder.train_path, demo.SCHEMA)
+    counts = train["diagnosis"].value_counts()
+    merged = found["columns"]["diagnosis"]
+    assert merged["rows_merged"] == counts[counts < 10].sum() > 10
+    n_levels = int((counts < 10).sum())
+    assert merged["levels_merged"] == (n_levels if n_levels >= 10 else "<10")
+    facts = json.loads((finished.folder.bundle_path / "bundle.json").read_text())["facts"]
+    assert facts["protection"] == found
 
 
 def test_split_keeps_every_row_once(finished: Outcome, demo_table: RealTable) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from synthgen.replace import regenerate
-from synthgen.schema import Column
+from synthgen.replace import namespaces, regenerate
+from synthgen.schema import Column, TableSchema
 
 KINDS = ["sequence", "name", "email", "phone", "address"]
 
@@ -61,3 +61,39 @@ def test_forms_that_nobody_can_own() -> None:
 
 def test_numeric_ids_start_at_the_minimum() -> None:
     assert regenerate(column(minimum=1_000), 5, 3, seed=0).tolist() == ["1005", "1006", "1007"]
+
+
+@pytest.mark.parametrize("what", KINDS)
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_values_in_our_own_forms_take_the_next_namespace(what: str, depth: int) -> None:
+    who = column(what)
+    schema = TableSchema(name="t", columns=(who, Column(name="other", kind="categorical")))
+    texts = [regenerate(who, 3, 5, seed=s, namespace=s) for s in range(depth)]
+    for place in ("who", "other"):  # a real text of any column is no new id
+        empty = pd.Series([None] * 5, dtype="str")
+        frames = [pd.DataFrame({"who": empty, "other": empty, place: t}) for t in texts]
+        assert namespaces(schema, frames) == {"who": depth}
+    new = regenerate(who, 0, 500, seed=0, namespace=depth)
+    assert not set(new) & set(pd.concat(texts))
+
+
+def test_other_texts_take_no_namespace() -> None:
+    who = column("name")
+    texts = ["Mary Smith", "S12", "person1@example.org", "x S000000001", "Ann Not-Ours", ""]
+    frame = pd.DataFrame({"who": pd.Series(texts, dtype="str")})
+    for what in KINDS:
+        schema = TableSchema(name="t", columns=(column(what),))
+        assert namespaces(schema, [frame]) == {"who": 0}
+    assert who.is_regenerated
+
+
+@pytest.mark.parametrize(
+    ("minimum", "real", "first"),
+    [(1_000, 999, 1_000), (1_000, 1_000, 10_000), (1_000, 98_765, 100_000), (0, 7, 10)],
+)
+def test_numbers_start_beyond_every_real_one(minimum: int, real: int, first: int) -> None:
+    who = column(minimum=minimum)
+    schema = TableSchema(name="t", columns=(who,))
+    frame = pd.DataFrame({"who": pd.Series([str(real), "5"], dtype="str")})
+    (number,) = namespaces(schema, [frame]).values()
+    assert regenerate(who, 0, 1, seed=0, namespace=number).tolist() == [str(first)]

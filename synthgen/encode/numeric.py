@@ -169,8 +169,7 @@ class NumericEncoder:
         total = counts.sum(axis=0)
         total[total < k] = 0
         pooled = total / total.sum() if total.sum() else np.eye(1, len(steps))[0]
-        # A habit of fewer than k rows of a level is told by nothing but all levels together.
-        kept = np.where(counts < k, 0, counts)
+        kept = np.array([_suppressed(row, k) for row in counts]).reshape(counts.shape)
         spread = 10 + (counts - kept).sum(axis=1, keepdims=True)
         habits = (kept + spread * pooled) / (counts.sum(axis=1, keepdims=True) + 10)
         # Rounded here and not when written, so that a loaded encoder decodes the same.
@@ -393,6 +392,20 @@ def _unit(known: Floats, decimals: int, k: int) -> float:
     return float(f"{multiple * last:.12g}")
 
 
+def _suppressed(counts: Floats, k: int) -> Floats:
+    """Return `counts` (S,) with those below k as 0, and so many more that k rows are not told.
+
+    Else the sum would tell how many are (complementary suppression, Hundepool et al. 2012).
+
+    >>> _suppressed(np.array([40.0, 12.0, 3.0, 0.0]), 10).tolist()
+    [40.0, 0.0, 0.0, 0.0]
+    """
+    kept = np.where(counts < k, 0.0, counts)
+    while 0 < counts.sum() - kept.sum() < k and kept.any():
+        kept[np.where(kept > 0, kept, np.inf).argmin()] = 0.0
+    return kept
+
+
 def units_within(lower: Floats, upper: Floats, unit: float) -> tuple[Floats, Floats]:
     """Return the first and last whole multiples of `unit` in each cell, in units.
 
@@ -489,6 +502,14 @@ def _cut(known: Floats, *, k: int, budget: int, grain: float) -> tuple[Floats, F
         if after < len(values):
             lower.append(values[after])
             upper.append(values[after])
+    if len(lower) > 1:
+        # Fewer than k rows beyond a light outermost value make a tail of k rows together with it;
+        # beyond a heavy one, or zero, they join it.
+        light = (counts[heavy] < target) & (values[heavy] != 0) if len(heavy) else [False]
+        if light[0] and lower[0] == upper[0] and first[heavy[0]] > 0:
+            lower[0], upper[0] = np.nan, _beside(upper[0], grain, 1)
+        if light[-1] and lower[-1] == upper[-1] and values[heavy[-1]] < known[-1]:
+            lower[-1], upper[-1] = _beside(lower[-1], grain, -1), np.nan
     return np.array(lower), np.array(upper)
 
 

@@ -94,13 +94,14 @@ class TableEncoder:
         schema = schema.without_drafts()
         sample = sample_rows(rows, config.fit_rows, seed)
         proof = one_row_each(sample, schema, seed)
-        relations = _relations(proof, schema, config)
+        relations, extra = _relations(proof, schema, config.min_rows), 0
         while len(rows) > len(proof) and relations:
             against = _counterexamples(relations, rows, schema)
             if against.empty:
                 break
             proof = pd.concat([proof, against], ignore_index=True)
-            relations = _relations(proof, schema, config)
+            extra += len(against)  # perhaps of entities that are there already
+            relations = _relations(proof, schema, config.min_rows + extra)
         parts = fit_parts(relations, sample, schema, config, seed)
         return cls(schema, parts, relations)
 
@@ -238,11 +239,8 @@ class TableEncoder:
         return encoder
 
 
-def _relations(
-    frame: pd.DataFrame, schema: TableSchema, config: EncodeConfig
-) -> tuple[Relation, ...]:
-    rules = schema.constraints
-    return find(frame, schema.modelled, min_rows=config.min_rows, constraints=rules)
+def _relations(frame: pd.DataFrame, schema: TableSchema, min_rows: int) -> tuple[Relation, ...]:
+    return find(frame, schema.modelled, min_rows=min_rows, constraints=schema.constraints)
 
 
 def _batches(rows: pd.DataFrame | Rows) -> Iterable[pd.DataFrame]:

@@ -60,9 +60,21 @@ def test_values_with_fewer_rows_are_merged_to_an_interval() -> None:
 
 
 def test_values_that_fill_no_cell_go_to_the_nearest() -> None:
-    encoder = fit([0] * 10 + [100] * 10 + [40, 1_000])
+    encoder = fit([0] * 10 + [100] * 40 + [40, 1_000])
     assert encoder.lower.tolist() == encoder.upper.tolist() == [0, 100]
     assert round_trip(encoder, [40, 60, 1_000, -5]).tolist() == [0, 100, 100, 0]
+
+
+def test_a_light_outermost_value_and_the_few_rows_beyond_it_are_a_tail() -> None:
+    # Bedrooms: eight of 11 rows, then nine, ten and eleven of six rows together.
+    encoder = fit([3] * 100 + [8] * 11 + [9] * 3 + [10] * 2 + [11])
+    assert encoder.lower.tolist() == [3, 7.5]
+    assert encoder.counts.tolist() == [0, 100, 17]
+    assert encoder.upper[-1] in (9.5, 10.5, 11.5)
+    uniform = Codes(np.full(9_999, 2, np.int32), None, np.linspace(0, 1, 9_999, dtype=np.float32))
+    drawn = encoder.decode(uniform, None)
+    assert drawn.mean() == pytest.approx((8 * 11 + 9 * 3 + 10 * 2 + 11) / 17, abs=0.2)
+    assert drawn.min() == 8
 
 
 def test_a_constant_is_one_level() -> None:
