@@ -729,7 +729,9 @@ def export(
             synthetic_table(folder),
             decision,
             config.to if to is None else to,
-            manifest=provenance(folder) | {"stages": folder.stages},
+            # Rows and seconds of the stages are statistics of real rows.
+            manifest=provenance(folder)
+            | {"stages": {} if folder.draw.get("dp") else folder.stages},
             overwrite=may_overwrite,
             privacy=privacy_statement(folder.draw.get("dp")),
             measured=folder.draw.get("dp") is None,
@@ -1013,7 +1015,7 @@ def provenance(folder: RunFolder) -> dict[str, Any]:
         "warm_start": draw.get("warm_start", []),
         "dp": draw.get("dp"),
         "training_notes": [] if draw.get("dp") else folder.training_notes,
-        "drift": _drift_facts(folder),
+        "drift": None if draw.get("dp") else _drift_facts(folder),
         "config": config.model_dump(include={"split", "encode", "train", "sample", "gate"}),
         "versions": draw["versions"] | versions("synthgen", "pandas", "pyarrow"),
     }

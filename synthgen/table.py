@@ -263,7 +263,7 @@ def split_by_coins(table: R, *, holdout: float) -> Split[R]:
     return Split(table.filter(~coins[groups]), table.filter(coins[groups]))
 
 
-def one_row_each(table: RealTable | PackedTable) -> RealTable | PackedTable:
+def one_secret_row_each(table: RealTable | PackedTable) -> RealTable | PackedTable:
     """Return one random row of every entity of `table`, in their order, for differential privacy.
 
     Each row draws a secret number and the entity's largest stays: which row of one entity is kept

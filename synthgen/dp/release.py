@@ -25,7 +25,7 @@ from synthgen.dp.tree import Tokens, Tree, fit_tree, on_simplex
 from synthgen.encode.column import EncodedTable
 from synthgen.encode.table import Part, TableEncoder, views_of
 from synthgen.schema import TableSchema
-from synthgen.table import PackedTable, RealTable, one_row_each
+from synthgen.table import PackedTable, RealTable, one_secret_row_each
 
 Floats = npt.NDArray[np.float64]
 
@@ -197,7 +197,7 @@ def measure(
     Of an entity with many rows one is read: adding an entity adds one row, and every sensitivity is
     that of a row.
     """
-    table = one_row_each(table)
+    table = one_secret_row_each(table)
     std = {name: m.noise for name, m in plan.mechanisms.items()}
     n_rows = max(1, int(noise.counts(np.array([len(table)]), std["rows"])[0]))
     found = [_with_levels(table, d, noise, plan.mechanisms.get("categories")) for d in plan.domains]

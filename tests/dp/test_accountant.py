@@ -1,29 +1,23 @@
+import json
 import math
+from pathlib import Path
 
 import pytest
 
 from synthgen.dp.accountant import Mechanism, calibrate, epsilon, power
 
-# noise, rate, steps, delta -> Opacus 1.6.0: RDP, PRV (known/ values of the design page, 3.6)
-OPACUS = [
-    (1.5, 0.04, 2250, 1e-5, 7.3291, 6.7791),
-    (1.0, 1 / 60, 6000, 1e-6, 10.0364, 9.3658),
-    (1.2, 1 / 60, 3000, 1e-6, 4.9730, 4.6273),
-    (5.0, 1 / 60, 18000, 1e-6, 2.1757, 2.0329),
-]
+KNOWN = Path(__file__).parents[1] / "known" / "opacus.json"
 
 
 def steps(noise: float, rate: float = 0.02, count: int = 500) -> Mechanism:
     return Mechanism("steps", "sampled-gaussian", noise, count, rate)
 
 
-@pytest.mark.parametrize(("noise", "rate", "count", "delta", "rdp", "prv"), OPACUS)
-def test_the_golden_values_of_opacus(
-    noise: float, rate: float, count: int, delta: float, rdp: float, prv: float
-) -> None:
-    got = epsilon([steps(noise, rate, count)], delta)
-    assert got == pytest.approx(prv, rel=0.005)
-    assert got <= rdp
+@pytest.mark.parametrize("known", json.loads(KNOWN.read_text())["values"])
+def test_the_golden_values_of_opacus(known: dict[str, float]) -> None:
+    got = epsilon([steps(known["noise"], known["rate"], int(known["steps"]))], known["delta"])
+    assert got == pytest.approx(known["prv"], rel=0.005)
+    assert got <= known["rdp"]
 
 
 def test_epsilon_falls_with_noise_and_grows_with_rate_and_count() -> None:

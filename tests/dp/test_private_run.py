@@ -25,9 +25,26 @@ from synthgen.errors import ConfigError
 from synthgen.run_folder import RunFolder
 from synthgen.schema import Column, TableSchema
 from synthgen.synthesizer import Synthesizer
-from synthgen.table import RealTable, one_row_each, split_by_coins
+from synthgen.table import RealTable, one_secret_row_each, split_by_coins
 
 QUICK = {"epsilon": 8.0, "engine": "tree", "steps": 200}
+
+
+#: Of a manifest: public, drawn from the bundle, or empty with differential privacy.
+REVIEWED_FACTS = {
+    "run",
+    "created",
+    "seed",
+    "device",
+    "synthesizer",
+    "warm_start",
+    "dp",
+    "training_notes",
+    "drift",
+    "stages",
+    "config",
+    "versions",
+}
 
 
 @pytest.fixture
@@ -108,6 +125,10 @@ def test_a_run_is_charged_once_and_says_what_holds(
     assert set(manifest.decision) == {"passed", "fingerprint", "rules"}
     assert all(isinstance(rule, str) for rule in manifest.decision["rules"])
     assert manifest.facts["training_notes"] == []
+    assert manifest.facts["drift"] is None
+    assert manifest.facts["stages"] == {}  # numbers of rows
+    # Whatever is added here leaves with the table: show that it tells nothing of rows.
+    assert set(manifest.facts) == REVIEWED_FACTS
     with pytest.raises(ConfigError, match="privacy budget"):
         pipeline.train_bundle(
             RunConfig.build({**run_config.model_dump(), "to": str(tmp_path / "bundle")})
@@ -266,7 +287,7 @@ def visits(per_person: list[int]) -> RealTable:
 
 def test_one_row_of_each_person_is_read_whichever() -> None:
     table = visits([1, 5, 3])
-    picked = np.array([one_row_each(table).data["visit"] for _ in range(600)])
+    picked = np.array([one_secret_row_each(table).data["visit"] for _ in range(600)])
     assert picked.shape == (600, 3)
     assert set(picked[:, 0]) == {0}
     assert set(picked[:, 1]) == {1, 2, 3, 4, 5}
