@@ -1,0 +1,185 @@
+"""How fast a table of PostgreSQL is read and written, beside the fastest plain client.
+
+    python benchmarks/io.py [--rows 1000000]
+
+A PostgreSQL of its own (the wheel of the tests) gets a table of 15 columns: 6 whole numbers, 4
+floats, 5 texts. Each figure is a process of its own, so that its memory is its own; extra memory is
+what its peak lies above the process after its imports.
+
+Result (2026-11-26, two cores shared with seven other jobs, so CPU seconds count and the wall does
+not; PostgreSQL 18.4 on a socket, ADBC 1.13; better of two runs; CPU of the client alone):
+
+    1,000,000 rows                          CPU s   extra MB
+    read   ADBC, batches                     1.98         39
+           ADBC, whole table                 1.87        142
+           synthgen source, batches          1.55         21    .83 x the faster one
+    write  ADBC ingest, one COPY             2.32        170
+           synthgen sink, not read back      2.32        260    1.0 x
+           synthgen sink                     5.98        265    2.6 x: read back and compared, and
+                                                                digested for the manifest
+
+connectorx was not run here: it refuses sockets, and this server has nothing else. (Earlier, over
+TCP, it took 1.1 CPU s where ADBC took 1.2 to 1.7.)
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+TABLE = "big"
+CREATE = """CREATE TABLE big AS SELECT
+    g AS i1, g % 7 AS i2, g % 100 AS i3, (g * 31) % 1000 AS i4, g % 2 AS i5, g / 3 AS i6,
+    g * 0.5::float8 AS f1, sqrt(g) AS f2, random() AS f3, ln(g + 1) AS f4,
+    'level ' || g % 5 AS t1, 'ward ' || g % 40 AS t2, md5((g % 1000)::text) AS t3,
+    chr(65 + g % 26) AS t4, 'code-' || g % 9999 AS t5
+    FROM generate_series(1, {rows}) g"""
+
+
+def read_plain(uri: str) -> int:
+    """Read batches with the driver alone."""
+    import adbc_driver_postgresql.dbapi as client
+
+    with client.connect(uri) as connection, connection.cursor() as cursor:
+        cursor.execute(f"SELECT * FROM {TABLE}")
+        return sum(batch.num_rows for batch in cursor.fetch_record_batch())
+
+
+def read_source(uri: str) -> int:
+    """Read batches as a run does."""
+    from synthgen.sources import open_source
+
+    with open_source(f"{uri}&table={TABLE}") as source:
+        return sum(batch.num_rows for batch in source.batches())
+
+
+def read_whole(uri: str) -> int:
+    """Read one Arrow table with the driver alone."""
+    import adbc_driver_postgresql.dbapi as client
+
+    with client.connect(uri) as connection, connection.cursor() as cursor:
+        cursor.execute(f"SELECT * FROM {TABLE}")
+        return int(cursor.fetch_arrow_table().num_rows)
+
+
+def _synthetic(uri: str) -> Any:
+    """Return the table as a file that a run would have left, made by a process before."""
+    from synthgen.schema import TableSchema
+    from synthgen.table import SyntheticFile
+
+    folder = Path(uri.partition("host=")[2]).parent
+    return SyntheticFile(TableSchema.load(folder / "big.toml"), folder / "big.parquet", "f" * 64, 1)
+
+
+def prepare(uri: str) -> int:
+    """Write the table as the file that is exported."""
+    from synthgen.conform import conform_packed
+    from synthgen.schema import Column, TableSchema
+    from synthgen.sources import open_source
+    from synthgen.table import write_batches
+
+    folder = Path(uri.partition("host=")[2]).parent
+    with open_source(f"{uri}&table={TABLE}") as source:
+        kinds = {"i": {"kind": "numeric", "decimals": 0}, "f": {"kind": "numeric"}}
+        columns = tuple(Column(name=n, **kinds.get(n[0], {"kind": "text"})) for n in source.names)
+        schema = TableSchema(name=TABLE, columns=columns)
+        table = conform_packed(source.batches(), schema)
+    schema.save(folder / "big.toml")
+    return write_batches(folder / "big.parquet", table.batches(), schema)
+
+
+def write_plain(uri: str) -> int:
+    """Write with the driver alone."""
+    import adbc_driver_postgresql.dbapi as client
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    file = pq.ParquetFile(_synthetic(uri).path)
+    with client.connect(uri) as connection, connection.cursor() as cursor:
+        cursor.execute("DROP TABLE IF EXISTS plain")
+        batches = file.iter_batches(131_072)
+        reader = pa.RecordBatchReader.from_batches(file.schema_arrow, batches)
+        cursor.adbc_ingest("plain", reader, mode="create")
+        connection.commit()
+    return int(file.metadata.num_rows)
+
+
+def write_sink(uri: str) -> int:
+    """Do all that an export does after the gate: stage, COPY, read back, compare, swap."""
+    from synthgen.sinks import open_sink
+
+    table = _synthetic(uri)
+    sink = open_sink(f"{uri}&table=exported")
+    return sink.put(table, lambda *_: None, lambda w: json.dumps(w.sha256), overwrite=True).rows
+
+
+def write_sink_only(uri: str) -> int:
+    """Do the same without reading back."""
+    from synthgen.sinks import database
+
+    database.PostgresTable._read_back = lambda *_: ""  # type: ignore[method-assign]
+    return write_sink(uri)
+
+
+STEPS = (read_plain, read_whole, read_source, prepare, write_plain, write_sink_only, write_sink)
+
+
+def measure(step: str, uri: str) -> dict[str, Any]:
+    """Run one step here; seconds of the wall, of CPU, and MB above what imports took."""
+    import pandas  # noqa: F401
+    import pyarrow.parquet  # noqa: F401
+
+    import synthgen.sinks
+    import synthgen.sources  # noqa: F401
+
+    def peak() -> float:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+    before, wall, cpu = peak(), time.perf_counter(), time.process_time()
+    rows = globals()[step](uri)
+    return {
+        "step": step,
+        "rows": rows,
+        "wall_s": round(time.perf_counter() - wall, 2),
+        "cpu_s": round(time.process_time() - cpu, 2),
+        "extra_MB": round(peak() - before),
+    }
+
+
+def main() -> None:
+    """Measure every step twice; print the better CPU time."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--step")
+    parser.add_argument("--uri")
+    asked = parser.parse_args()
+    if asked.step:
+        print(json.dumps(measure(asked.step, asked.uri)))
+        return
+    sys.path.insert(0, str(ROOT / "tests"))
+    import adbc_driver_postgresql.dbapi as client
+    import servers
+
+    with servers.postgres() as uri:
+        with client.connect(uri) as connection, connection.cursor() as cursor:
+            cursor.execute(CREATE.format(rows=asked.rows))
+            cursor.execute("ANALYZE")
+            connection.commit()
+        for step in STEPS:
+            command = [sys.executable, __file__, "--step", step.__name__, "--uri", uri]
+            runs = [
+                json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+                for _ in range(1 if step is prepare else 2)
+            ]
+            print(min(runs, key=lambda run: run["cpu_s"]), flush=True)
+
+
+if __name__ == "__main__":
+    main()
