@@ -26,6 +26,8 @@ Values = NDArray[Any]
 MAX_LEVELS = 200
 #: Levels of one column that have a dimension of their own in an embedding.
 EMBED_LEVELS = 50
+#: Dimensions that all level columns of an embedding have together; then fewer levels a column.
+EMBED_WIDTH = 500
 
 
 def is_numeric(column: Column) -> bool:
@@ -112,7 +114,10 @@ def embed(frames: Sequence[pd.DataFrame], columns: Sequence[Column]) -> Embeddin
     A number or datetime is its rank in the first frame, in [0, 1] (so heavy tails do not decide),
     a missing one 1/2 with a further dimension that says so; a level is one of `EMBED_LEVELS`
     dimensions at sqrt(1/2), so that two levels are 1 apart. Without columns: no dimension.
+    With many level columns the rarer levels of each share a dimension (`EMBED_WIDTH`).
     """
+    n_named = sum(not is_numeric(c) for c in columns)
+    limit = max(2, min(EMBED_LEVELS, EMBED_WIDTH // max(n_named, 1)))
     blocks: list[list[Floats]] = [[] for _ in frames]
     spans: list[list[int]] = []
     width = 0
@@ -121,7 +126,7 @@ def embed(frames: Sequence[pd.DataFrame], columns: Sequence[Column]) -> Embeddin
         coded = (
             _ranks([numbers(p, column) for p in parts])
             if is_numeric(column)
-            else _one_hot(levels(parts, column, EMBED_LEVELS))
+            else _one_hot(levels(parts, column, limit))
         )
         for block, array in zip(blocks, coded, strict=True):
             block.append(array)

@@ -47,6 +47,8 @@ MAX_KEY_SHARE = 0.2
 MAX_CONSTANT_SHARE, MIN_FOLLOWED = 0.95, 0.99
 #: Rows that a rule is sought in; one that holds there is held against all of train.
 RULE_ROWS = 5_000
+#: Ordered pairs of columns that may hold a rule; more are sampled.
+MAX_RULES = 10_000
 NO_PAIR = "fewer than two modelled columns: there is no pair"
 
 
@@ -140,7 +142,8 @@ def co_missing(evidence: Evidence) -> list[Measurement]:
     ]
     if not gone or sum(any(g[:, j].any() for g in gone) for j in range(gone[0].shape[1])) < 2:
         return [inconclusive(name, "fewer than two columns have missing values")]
-    _, codes = np.unique(np.concatenate(gone), axis=0, return_inverse=True)
+    patterns = np.packbits(np.concatenate(gone), axis=1)
+    _, codes = np.unique(patterns, axis=0, return_inverse=True)
     train, holdout, synthetic = np.split(codes.ravel(), np.cumsum([len(g) for g in gone])[:-1])
     blocks = [tvd(synthetic[b], train) for b in sides.blocks]
     found = gap_measured(name, blocks, tvd(holdout, train).value, sides)
@@ -164,7 +167,7 @@ def dependencies(evidence: Evidence) -> list[Measurement]:
     coded = [_Coded(*levels(sides.parts(c), c)) for c in columns]
     found = [
         (i, j, followed)
-        for i, j in _rules(coded)
+        for i, j in _rules(coded, stream(evidence.seed, name))
         if (followed := _followed(coded[i], coded[j])) and followed[0] >= MIN_FOLLOWED
     ]
     if not found:
@@ -399,11 +402,14 @@ def _width(coded: _Coded) -> int:
     return 1 + max(int(x.max(initial=0)) for x in (coded.train, coded.holdout, coded.synthetic))
 
 
-def _rules(coded: Sequence[_Coded]) -> Iterator[tuple[int, int]]:
+def _rules(coded: Sequence[_Coded], rng: np.random.Generator) -> Iterator[tuple[int, int]]:
     """Yield (i, j) where column i decides column j in all of train and neither is trivial."""
     heads = [c.train[:RULE_ROWS] for c in coded]
     different = [len(np.unique(h)) for h in heads]
-    for i, j in permutations(range(len(coded)), 2):
+    candidates = list(permutations(range(len(coded)), 2))
+    if len(candidates) > MAX_RULES:
+        candidates = [candidates[k] for k in sorted(rng.permutation(len(candidates))[:MAX_RULES])]
+    for i, j in candidates:
         if not 1 < different[j] <= different[i] <= MAX_KEY_SHARE * len(heads[i]):
             continue
         if np.bincount(heads[j]).max() > MAX_CONSTANT_SHARE * len(heads[j]):

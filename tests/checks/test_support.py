@@ -69,6 +69,14 @@ def test_the_space_by_hand():
     assert np.linalg.norm(space.rows[0][0, 3:] - space.rows[0][1, 3:]) == pytest.approx(1)
 
 
+def test_many_columns_of_levels_share_the_width():
+    n, columns = 60, tuple(Column(name=f"c{i}", kind="categorical") for i in range(100))
+    frame = pd.DataFrame(
+        {c.name: pd.Series(np.arange(n).astype(str), dtype="str") for c in columns}
+    )
+    assert embed([frame], columns).rows[0].shape == (n, 500)  # five levels each, not fifty
+
+
 def test_neighbours_are_those_of_all_distances_and_equal_rows_are_0_apart():
     rng = np.random.default_rng(0)
     a, b = rng.random((600, 3)), rng.random((700, 3))
