@@ -126,6 +126,7 @@ class TestServed:
         assert deployment.paused
 
 
+@pytest.mark.slow
 def test_without_a_server_the_message_says_how_to_start_one(tmp_path: Path) -> None:
     kept = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "HOME": str(tmp_path)}
     for url, code in ((None, 2), ("http://somebody:secret@127.0.0.1:9/api", 1)):
