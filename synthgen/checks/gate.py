@@ -29,7 +29,13 @@ PLANTED_SHARE = 0.01
 #: The family of tests that ask whether train rows fare otherwise than holdout rows (Holm).
 COPY_TESTS = ("exact_copies", "unique_copies")
 #: Found among few rows, where a share says little and only the p value counts.
-NEAR_TESTS = ("repeated_copies", "rare_copies", "near_copies", "isolated_near_copies")
+NEAR_TESTS = (
+    "repeated_copies",
+    "rare_copies",
+    "near_copies",
+    "isolated_near_copies",
+    "isolated_copies",
+)
 MEMBERSHIP_TESTS = ("membership_distance", "membership_learned")
 RISK_TESTS = (
     "linkability",

@@ -267,7 +267,8 @@ def near_copies(evidence: Evidence) -> list[Measurement]:
 
     ``near_copies``: nearer than the first percentile of the distances from holdout rows to train.
     ``isolated_near_copies``: among the most isolated rows, nearer than half the way to the nearest
-    other train row. ``dcr_share``: synthetic rows nearer to train than to as many holdout rows,
+    other train row; ``isolated_copies``: among these, equal, which by chance hardly any is.
+    ``dcr_share``: synthetic rows nearer to train than to as many holdout rows,
     ties half; .5 is ideal and proves nothing (Yao et al. 2025, arXiv 2505.01524). ``nndr``:
     synthetic rows with a train row at less than `NNDR_LIMIT` of the way to the second nearest; the
     control is the same of as many holdout rows. It decides nothing.
@@ -276,7 +277,10 @@ def near_copies(evidence: Evidence) -> list[Measurement]:
     2023, arXiv 2302.12580). NOTE[DIFF]: nearest neighbours for densities, the other train rows for
     the reference, which is an attacker who knows everybody else.
     """
-    names = ("near_copies", "isolated_near_copies", "dcr_share", "nndr", "membership_distance")
+    names = (
+        *("near_copies", "isolated_near_copies", "isolated_copies"),
+        *("dcr_share", "nndr", "membership_distance"),
+    )
     rng = stream(evidence.seed, "near_copies")
     tables = attacked(evidence, MAX_DISTANCE_ROWS, MAX_DISTANCE_ROWS, rng)
     if not evidence.schema.modelled or min(map(len, tables)) < 2:
@@ -295,9 +299,9 @@ def near_copies(evidence: Evidence) -> list[Measurement]:
     guessed = "AUC of guessing train rows by how near a synthetic row is, given how near others are"
     return [
         compared(names[0], near, said, {"distance": tau}),
-        _isolated(names[1], reached, held_reached, alone, held_alone),
+        *_isolated(reached, held_reached, alone, held_alone),
         *_ratios(train, holdout, synthetic, rng),
-        *membership(names[4], ratio[0], ratio[1], guessed),
+        *membership(names[-1], ratio[0], ratio[1], guessed),
     ]
 
 
@@ -473,19 +477,26 @@ def gower(a: Positions, b: Positions) -> Distances:
 
 
 def _isolated(
-    name: str, near: Distances, held_near: Distances, alone: Distances, held_alone: Distances
-) -> Measurement:
+    near: Distances, held_near: Distances, alone: Distances, held_alone: Distances
+) -> list[Measurement]:
     share = min(1.0, max(ISOLATED_SHARE, MIN_ISOLATED / len(alone)))
     limit = float(np.quantile(np.concatenate([alone, held_alone]), 1 - share))
     chosen, held = alone >= limit, held_alone >= limit
-    if not chosen.any() or not held.any():
-        return inconclusive(name, "the isolated rows are all on one side")
-    hits = hits_of(
-        near[chosen] <= ISOLATED_RATIO * alone[chosen] + TIE,
-        held_near[held] <= ISOLATED_RATIO * held_alone[held] + TIE,
-    )
-    said = "share of isolated train rows with a synthetic row within half their distance to others"
-    return compared(name, hits, said, {"isolation": limit})
+    found = []
+    for name, ratio, how in (
+        ("isolated_near_copies", ISOLATED_RATIO, "within half their distance to others"),
+        ("isolated_copies", 0.0, "equal to them"),
+    ):
+        if not chosen.any() or not held.any():
+            found.append(inconclusive(name, "the isolated rows are all on one side"))
+            continue
+        hits = hits_of(
+            near[chosen] <= ratio * alone[chosen] + TIE,
+            held_near[held] <= ratio * held_alone[held] + TIE,
+        )
+        said = f"share of isolated train rows with a synthetic row {how}"
+        found.append(compared(name, hits, said, {"isolation": limit}))
+    return found
 
 
 def _ratios(

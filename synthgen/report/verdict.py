@@ -47,6 +47,7 @@ TITLES = {
     "unique_copies": "Copies of rows that occur once",
     "near_copies": "Near copies of training rows",
     "isolated_near_copies": "Near copies of lonely rows",
+    "isolated_copies": "Copies of lonely rows",
     "repeated_copies": "One person written many times",
     "rare_copies": "Copies of unusual rows",
     "membership_distance": "Guessing who was in training, by distance",

@@ -17,6 +17,7 @@ from synthgen.checks.marginals import ks, marginals, tvd
 from synthgen.checks.pairs import cramers_v, pairs
 from synthgen.checks.privacy import (
     Hits,
+    _isolated,
     copies,
     gower,
     near_copies,
@@ -189,6 +190,17 @@ def test_nearest_rows_are_those_of_all_distances():
     far = gower(*positions([pd.DataFrame({n: ["a"] for n in names[1:]}),
                             pd.DataFrame({n: ["b"] for n in names[1:]})], columns[1:]))  # fmt: skip
     assert far == 1
+
+
+def test_lonely_rows_are_met_nearly_and_exactly():
+    # of so few rows all are taken. Half of the way: two of train (0 <= 2, 2 <= 2) and one of the
+    # holdout (2 <= 2); equal: one of train
+    alone = np.array([1, 1, 4, 4], "float32")
+    near, held = (np.array(d, "float32") for d in ([1, 1, 0, 2], [1, 1, 2, 3]))
+    nearly, exactly = _isolated(near, held, alone, alone)
+    assert (nearly.name, nearly.value, nearly.control) == ("isolated_near_copies", 0.5, 0.25)
+    assert (exactly.name, exactly.value, exactly.control) == ("isolated_copies", 0.25, 0.0)
+    assert exactly.details["p"] == pytest.approx(0.5)
 
 
 def test_nndr_of_four_rows():
