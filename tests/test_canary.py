@@ -58,7 +58,12 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
         [sys.executable, Path(__file__).with_name("canary_flows.py"), folder],
         capture_output=True,
         text=True,
-        env={**kept, "PREFECT_HOME": str(home), "PREFECT_LOGGING_LEVEL": "DEBUG"},
+        env={
+            **kept,
+            "PREFECT_HOME": str(home),
+            "PREFECT_LOGGING_LEVEL": "DEBUG",
+            "XDG_DATA_HOME": str(folder / "data-home"),  # the audit log is searched as well
+        },
         timeout=500,
     )
     assert done.returncode == 0, done.stderr[-3000:]

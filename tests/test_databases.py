@@ -351,3 +351,22 @@ def test_s3_files_and_folders(s3: str) -> None:
         open_source("s3://nobucket/nothing.csv")
     with pytest.raises(ConfigError, match="names a bucket and a key"):
         open_source("s3://")
+
+
+@pytest.mark.slow
+def test_a_connection_that_is_lost_while_rows_are_read(postgres: str) -> None:
+    cell = f"'{CANARY}' || repeat('x', 99)"
+    fill = f"INSERT INTO lost SELECT g, {cell} FROM generate_series(1, 300000) g"
+    create = "CREATE TABLE lost (i int, t text)"
+    uri = f"{postgres}&table=lost"
+    with asked(postgres, create, fill) as cursor, open_source(uri) as source:
+        batches = source.batches()
+        next(batches)
+        cursor.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE pid <> pg_backend_pid() AND query LIKE 'COPY%lost%'"
+        )
+        assert cursor.fetchone() == (True,)
+        with pytest.raises(SynthgenError, match="the connection was lost; start again") as caught:
+            list(batches)
+    assert CANARY not in str(caught.value)
