@@ -506,6 +506,69 @@ def score(
     typer.echo(to)
 
 
+@app.command()
+@verb
+def augment(
+    data: Data = None,
+    target: Target = None,
+    to: Annotated[str | None, typer.Option("--to", help="Target: .csv or .parquet.")] = None,
+    ratio: Annotated[
+        float, typer.Option("--ratio", help="Rows of each class to one of the largest; 1 balances.")
+    ] = 1.0,
+    rows: Annotated[int | None, typer.Option("--rows", min=1, help="New rows instead.")] = None,
+    only_class: Annotated[
+        str | None, typer.Option("--only-class", help="Add to this class alone.")
+    ] = None,
+    verdict: Annotated[
+        bool, typer.Option("--verdict/--no-verdict", help="Measure first whether it helps.")
+    ] = True,
+    trials: Annotated[int, typer.Option("--trials", min=3, help="Of the verdict.")] = 10,
+    schema: Schema = None,
+    config: Config = None,
+    seed: Seed = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write a table again with synthetic rows of its scarce classes below, if that helps.
+
+    First it is measured on real rows, beside class weights, repeated rows and SMOTE; "do not use
+    it" writes nothing (exit code 3). The output holds the real rows.
+
+    Example: synthgen augment --data claims.csv --target fraud --ratio 0.25 --to more-claims.csv
+    """
+    from dataclasses import asdict
+
+    from synthgen.uses import augment_file, said
+
+    settings = _settings(
+        config,
+        data=data,
+        schema_path=None if schema is None else str(schema),
+        to=to,
+        target=target,
+        seed=seed,
+        overwrite=overwrite or None,
+    )
+    if settings.target is None:
+        raise ConfigError("give --target: the column whose scarce classes get more rows")
+    n_new, found = augment_file(
+        settings,
+        target=settings.target,
+        ratio=ratio,
+        rows=rows,
+        only_class=only_class,
+        trials=trials if verdict else None,
+        tell=lambda done: _say(f"trial {done} of {trials} done"),
+    )
+    if as_json:
+        typer.echo(json.dumps({"rows": n_new, "verdict": found and asdict(found)}))
+        return
+    if found is not None:
+        _say(said(found))
+    _say(f"{n_new:,} synthetic rows below the real ones; the file has passed no gate")
+    typer.echo(settings.to)
+
+
 # --- earlier runs -------------------------------------------------------------------------------
 
 Run = Annotated[Path, typer.Argument(help="Run folder.")]

@@ -1,11 +1,12 @@
-"""What a bundle answers about rows of one's own: gaps filled, rows scored.
+"""What a generator does for rows of one's own: gaps filled, rows scored, scarce classes added to.
 
-Both outputs hold the real rows that were asked about, so they are as sensitive as those: files have
+All outputs hold the real rows that were asked about, so they are as sensitive as those: files have
 mode 0600, and nothing here passes a gate.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,14 +16,18 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from synthgen.errors import ConfigError, boundary
+from synthgen.config import RunConfig
+from synthgen.errors import ConfigError, GateRefused, boundary
 from synthgen.files import staged
+from synthgen.rng import fresh_seed
 from synthgen.schema import Column, TableSchema
 from synthgen.sinks.formats import column_text
 from synthgen.sinks.local import LocalFile
 from synthgen.table import RealTable, to_arrow
+from synthgen.uri import local_path
 
 if TYPE_CHECKING:
+    from synthgen.augment import Verdict
     from synthgen.synthesizer import Synthesizer
 
 #: Column that tells the tables of a multiple imputation apart, 1 to m.
@@ -162,3 +167,83 @@ def write(path: Path, frame: pd.DataFrame, schema: TableSchema) -> None:
             texts = {c.name: column_text(frame[c.name], c) for c in schema.columns}
             with pa.output_stream(str(temporary)) as stream:  # packed as its name says
                 pa_csv.write_csv(pa.table(texts), stream)
+
+
+def augment_file(
+    config: RunConfig,
+    *,
+    target: str,
+    ratio: float = 1.0,
+    rows: int | None = None,
+    only_class: str | None = None,
+    trials: int | None = 10,
+    tell: Callable[[int], None] = lambda done: None,
+) -> tuple[int, Verdict | None]:
+    """Write the rows of ``config.data`` and, below, synthetic rows of scarce classes.
+
+    Parameters
+    ----------
+    config : RunConfig
+        With `data` and `to`.
+    target : str
+        A category or boolean.
+    ratio : float
+        Rows of each class to one of the largest, once augmented.
+    rows : int, optional
+        So many new rows of `only_class` (by default of the rarest) instead.
+    only_class : str, optional
+        Add rows of this class alone.
+    trials : int, optional
+        Of the verdict before anything is written; None: no verdict.
+
+    Returns
+    -------
+    n_new : int
+    verdict : Verdict or None
+
+    Raises
+    ------
+    GateRefused
+        If the verdict is "do not use it"; nothing is written then.
+    """
+    place = LocalFile(local_path(config.to).absolute())
+    place.check(overwrite=config.overwrite)
+    with place.hold(), boundary("augment"):
+        from synthgen.augment import classes, draw, judge, wanted
+        from synthgen.pipeline import read_input
+        from synthgen.synthesizer import Synthesizer
+
+        packed, _ = read_input(config)
+        table = packed.unpack()
+        seed = fresh_seed() if config.seed is None else config.seed
+        counts = {str(name): int(n) for name, n in classes(table, target).items()}
+        missing = wanted(counts, ratio, only_class)
+        if rows is not None:
+            missing = {only_class or list(counts)[-1]: rows}
+        verdict = None
+        if trials is not None:
+            seeded = config.model_copy(update={"seed": seed})
+            verdict = judge(table, target, seeded, seeds=trials, tell=tell)
+            if verdict.word == "do not use it":
+                raise GateRefused(said(verdict))
+        fitted = Synthesizer.fit(table, config=config, seed=seed, device=config.device)
+        new = draw(fitted, target, missing, seed=seed)
+        write(place.path, pd.concat([table.data, new], ignore_index=True), table.schema)
+        return len(new), verdict
+
+
+def said(verdict: Verdict) -> str:
+    """Return the verdict and its numbers as lines of text."""
+    lines = [
+        f"synthetic rows of the rarer class: {verdict.word} "
+        f"(model '{verdict.model}', median ratio {verdict.ratio:g})",
+        f"{'model':9} {'arm':20} {'PR-AUC':>7} {'gain':>7} {'95 % interval':>17} "
+        f"{'AUROC':>6} {'F1':>6} {'recall':>6}",
+    ]
+    lines += [
+        f"{x.model:9} {x.arm:20} {x.metrics['pr_auc']:7.3f} {x.difference:+7.3f} "
+        f"{x.low:+8.3f} {x.high:+8.3f} {x.metrics['auroc']:6.3f} {x.metrics['f1']:6.3f} "
+        f"{x.metrics['recall']:6.3f}"
+        for x in verdict.lines
+    ]
+    return "\n".join(lines)

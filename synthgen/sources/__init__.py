@@ -9,10 +9,11 @@ from __future__ import annotations
 from synthgen.schema import TableSchema
 from synthgen.sources.database import open_postgres, open_sqlite
 from synthgen.sources.files import open_files
+from synthgen.sources.frame import FrameSource
 from synthgen.sources.source import Source
 from synthgen.uri import scheme
 
-__all__ = ["Source", "open_source"]
+__all__ = ["FrameSource", "Source", "open_source"]
 
 
 def open_source(uri: str, schema: TableSchema | None = None) -> Source:

@@ -1,0 +1,157 @@
+"""Scarce classes: how many rows are added, what they are, and a verdict that can say no."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from synthgen.augment import (
+    METRICS,
+    MODELS,
+    Score,
+    SynthgenSampler,
+    Trial,
+    compare,
+    conclude,
+    half_interval,
+    judge,
+    wanted,
+)
+from synthgen.cli import app
+from synthgen.config import RunConfig
+from synthgen.errors import ConfigError, DataError
+from synthgen.table import RealTable
+
+TINY = {"train": {"steps": 60, "width": 32, "depth": 1, "batch_size": 64}}
+CLI = CliRunner()
+
+
+def test_rows_that_classes_lack() -> None:
+    assert wanted({"a": 100, "b": 60, "c": 10}, 0.5) == {"c": 40}
+    assert wanted({"a": 100, "b": 60, "c": 10}, 1.0) == {"b": 40, "c": 90}
+    assert wanted({"a": 100, "c": 10}, 0.1) == {}
+    for ratio, only in ((0.0, None), (1.5, None), (1.0, "z")):
+        with pytest.raises(ConfigError):
+            wanted({"a": 1, "b": 1}, ratio, only)
+
+
+def test_the_interval_counts_that_trials_share_rows() -> None:
+    # n = 4, sample variance 4/3, t(3) = 3.182: sqrt((1/4 + 3/7) * 4/3) * 3.182 = 3.026.
+    half = half_interval(np.array([1.0, -1.0, 1.0, -1.0]))
+    assert half == pytest.approx(3.1824 * np.sqrt((0.25 + 3 / 7) * 4 / 3), rel=1e-4)
+
+
+def scores(gain: float, spread: float = 0.0) -> list[Score]:
+    """Five trials in which boosting is the better model and synthgen gains so much."""
+    found = []
+    for seed in range(5):
+        for model, base in (("linear", 0.3), ("boosting", 0.6)):
+            ours = base + gain + spread * (seed % 2)
+            for arm, value in (("none", base), ("synthgen", ours)):
+                metrics = dict.fromkeys(METRICS, 0.5) | {"pr_auc": value}
+                found.append(Score(seed, model, arm, 0.25, metrics))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("gain", "spread", "word"),
+    [
+        (0.02, 0.001, "helps"),
+        (0.0, 0.0, "does no harm"),
+        (-0.005, 0.001, "does no harm"),
+        (-0.03, 0.0, "do not use it"),
+        (0.02, 0.2, "do not use it"),  # nobody can tell: the bad end counts
+    ],
+)
+def test_the_verdict_reads_the_bad_end(gain: float, spread: float, word: str) -> None:
+    found = conclude(scores(gain, spread))
+    assert (found.word, found.model, found.ratio) == (word, "boosting", 0.25)
+
+
+def test_a_sampler_in_the_manner_of_imbalanced_learn() -> None:
+    rng = np.random.default_rng(0)
+    y = pd.Series(np.repeat([0, 1], [270, 30]), name="sick")
+    features = pd.DataFrame(
+        {
+            "age": rng.integers(20, 80, 300),
+            "ward": rng.choice(["a", "b"], 300),
+            "lab": (rng.normal(size=300) + 2 * y).round(2),
+        }
+    )
+    sampler = SynthgenSampler(ratio=0.5, config=TINY, random_state=3)
+    x_new, y_new = sampler.fit_resample(features, y)
+    assert y_new.value_counts().to_dict() == {0: 270, 1: 135}
+    assert (y_new.iloc[300:] == 1).all()
+    pd.testing.assert_frame_equal(x_new.iloc[:300], features)
+    assert x_new.dtypes.to_dict() == features.dtypes.to_dict()
+    again, _ = SynthgenSampler(ratio=0.5, config=TINY, random_state=3).fit_resample(features, y)
+    pd.testing.assert_frame_equal(x_new, again)
+    with pytest.raises(ConfigError, match="needs a name"):
+        sampler.fit_resample(features, y.rename(None))
+
+
+def blobs(is_level: list[bool], levels: int) -> Trial:
+    """60 rows of one class and 12 of another, 12 synthetic ones; every feature tells them apart."""
+    rng = np.random.default_rng(0)
+    y = np.repeat([0, 1], [60, 12])
+
+    def rows(labels: np.ndarray) -> np.ndarray:
+        numbers = rng.normal(3.0 * labels[:, None], size=(len(labels), len(is_level)))
+        return np.where(is_level, np.clip(numbers.round(), 0, levels), numbers)
+
+    pool = rows(np.ones(48, int))
+    counts = {0.1: 0, 0.25: 3, 0.5: 18, 1.0: 48}
+    synthetic = {ratio: pool[:n] for ratio, n in counts.items()}
+    return Trial((rows(y), y), (rows(y), y), (rows(y), y), synthetic, is_level)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_level", [[False, False], [True, False], [True, True]])
+def test_every_arm_runs_on_numbers_levels_and_both(is_level: list[bool]) -> None:
+    found = list(compare(blobs(is_level, levels=5), seed=1))
+    arms = ["none", "class weights", "random oversampling", "SMOTE-NC", "synthgen"]
+    assert [(s.model, s.arm) for s in found] == [(m, a) for m in MODELS for a in arms]
+    # Twelve rows are less than a leaf of the trees needs.
+    assert all(s.metrics["auroc"] > 0.75 for s in found if s.model == "linear")
+    assert all(s.ratio in (0.0, 0.25, 0.5, 1.0) for s in found)
+
+
+def test_who_cannot_be_judged(demo_table: RealTable) -> None:
+    config = RunConfig.build(TINY)
+    with pytest.raises(ConfigError, match="'cost'"):
+        judge(demo_table, "cost", config)
+    with pytest.raises(ConfigError, match="3 trials"):
+        judge(demo_table, "readmitted", config, seeds=2)
+    few = RealTable(demo_table.schema, demo_table.data.head(100).reset_index(drop=True))
+    with pytest.raises(DataError, match="rarest class"):
+        judge(few, "readmitted", config)
+
+
+@pytest.mark.slow
+def test_the_verb_writes_real_rows_and_synthetic_ones_below(
+    demo_files: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "config.toml").write_text(
+        "[train]\nsteps = 60\nwidth = 32\ndepth = 1\nbatch_size = 64\n"
+    )
+    arguments = [
+        *("augment", "--data", str(demo_files / "admissions.csv"), "--target", "readmitted"),
+        *("--schema", str(demo_files / "schema.toml"), "--config", str(tmp_path / "config.toml")),
+        *("--ratio", "0.25", "--seed", "1", "--to", str(tmp_path / "more.csv")),
+    ]
+    done = CLI.invoke(app, [*arguments, "--no-verdict"])
+    assert done.exit_code == 0, done.output
+    real, more = pd.read_csv(demo_files / "admissions.csv"), pd.read_csv(tmp_path / "more.csv")
+    new = more.iloc[len(real) :]
+    counts = real["readmitted"].value_counts()
+    assert len(new) == int(0.25 * counts.iloc[0]) - counts.iloc[1]
+    assert (new["readmitted"] == counts.index[1]).all()
+    pd.testing.assert_series_equal(more["ward"].head(len(real)), real["ward"])
+
+    judged = CLI.invoke(app, [*arguments, "--overwrite", "--trials", "3", "--json"])
+    assert judged.exit_code in (0, 3), judged.output
+    assert ("do not use it" in judged.output) == (judged.exit_code == 3)
