@@ -11,7 +11,8 @@ import functools
 import json
 import os
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from synthgen.plan import Estimate
     from synthgen.progress import Level
     from synthgen.report import Comparison
-    from synthgen.run_folder import RunFolder
+    from synthgen.run_folder import Listener, RunFolder
 
 P = ParamSpec("P")
 
@@ -69,6 +70,10 @@ Epsilon = Annotated[
 Delta = Annotated[float | None, typer.Option("--delta", help="With --epsilon; default 1e-6.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only errors and the result.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Every event.")]
+TensorBoard = Annotated[
+    Path | None,
+    typer.Option("--tensorboard", help="Folder for TensorBoard: losses, held-out scores."),
+]
 LogJson = Annotated[bool, typer.Option("--log-json", help="Every event as JSON, on stderr.")]
 ChargeMetadata = Annotated[
     bool,
@@ -215,6 +220,7 @@ def run(
     accept_drift: AcceptDrift = False,
     overwrite: Overwrite = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Read, plan, write nothing.")] = False,
+    tensorboard: TensorBoard = None,
     quiet: Quiet = False,
     verbose: Verbose = False,
     log_json: LogJson = False,
@@ -245,7 +251,13 @@ def run(
     else:
         as_flow = flow or bool(os.environ.get("PREFECT_API_URL"))
         _finish(
-            _run(settings, run_dir, _level(quiet, verbose, log_json), as_flow=as_flow),
+            _run(
+                settings,
+                run_dir,
+                _level(quiet, verbose, log_json),
+                as_flow=as_flow,
+                tensorboard=tensorboard,
+            ),
             as_json=as_json,
         )
 
@@ -366,6 +378,7 @@ def train(
     delta: Delta = None,
     charge_metadata: ChargeMetadata = False,
     overwrite: Overwrite = False,
+    tensorboard: TensorBoard = None,
     quiet: Quiet = False,
     verbose: Verbose = False,
     log_json: LogJson = False,
@@ -392,7 +405,7 @@ def train(
         charge_metadata=charge_metadata or None,
         overwrite=overwrite or None,
     )
-    with _progress(_level(quiet, verbose, log_json)) as listener:
+    with _progress(_level(quiet, verbose, log_json), tensorboard) as listener:
         is_written = train_bundle(settings, progress=listener)
     if is_written:  # of several processes only the first one writes, and says so
         _say("the bundle was trained on real rows: treat it as personal data")
@@ -1037,14 +1050,29 @@ def _level(quiet: bool, verbose: bool, log_json: bool) -> Level:
     return "quiet" if quiet else "verbose" if verbose else "json" if log_json else "normal"
 
 
-def _progress(level: Level) -> Any:
+@contextmanager
+def _progress(level: Level, tensorboard: Path | None = None) -> Iterator[Listener]:
     from synthgen.progress import progress
 
-    return progress(level=level)
+    with progress(level=level) as listener:
+        if tensorboard is None:
+            yield listener
+            return
+        from synthgen import tensorboard as board
+
+        with board.tensorboard(tensorboard, listener) as both:
+            yield both
 
 
-def _run(settings: RunConfig, run_dir: Path | None, level: Level, *, as_flow: bool) -> Outcome:
-    with _progress(level) as listener:
+def _run(
+    settings: RunConfig,
+    run_dir: Path | None,
+    level: Level,
+    *,
+    as_flow: bool,
+    tensorboard: Path | None = None,
+) -> Outcome:
+    with _progress(level, tensorboard) as listener:
         if as_flow:
             from flows.environment import use_temporary_server
 

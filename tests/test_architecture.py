@@ -50,6 +50,7 @@ ROWS = {
     "synthgen.audit": 6,
     "synthgen.scan": 6,
     "synthgen.progress": 7,
+    "synthgen.tensorboard": 7,
     "synthgen.cli": 7,
     "synthgen.__main__": 8,
     "flows": 7,
