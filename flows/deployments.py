@@ -40,6 +40,8 @@ from synthgen.config import RunConfig  # noqa: E402
 from synthgen.errors import ConfigError, DriftError, GateRefused, StageError  # noqa: E402
 
 SECONDS_BETWEEN_LOOKS = 1.0
+#: Seconds that the last lines of a run are waited for: they are sent every other second.
+LAST_LINES = 3.0
 #: Seconds after which a run that nobody picks up is spoken of.
 PATIENCE = 30.0
 START_A_SERVER = (
@@ -245,10 +247,12 @@ def _find(client: SyncPrefectClient, name: str) -> DeploymentResponse:
 
 def _follow(client: SyncPrefectClient, run: UUID, say: Callable[[str], None]) -> int:
     """Tell states and log lines of a run until it has ended; return its exit code."""
-    told, n_lines, started = "", 0, time.monotonic()
+    told, lines, started = "", set[UUID](), time.monotonic()
     while True:
         state = client.read_flow_run(run).state
-        n_lines += _tell_log(client, run, n_lines, say)
+        if state is not None and state.is_final():
+            time.sleep(LAST_LINES)
+        _tell_log(client, run, lines, say)
         if state is not None and state.name != told:
             told = str(state.name)
             say(f"run       {told}")
@@ -262,17 +266,20 @@ def _follow(client: SyncPrefectClient, run: UUID, say: Callable[[str], None]) ->
         time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
-def _tell_log(client: SyncPrefectClient, run: UUID, offset: int, say: Callable[[str], None]) -> int:
+def _tell_log(
+    client: SyncPrefectClient, run: UUID, told: set[UUID], say: Callable[[str], None]
+) -> None:
+    """Tell the lines that were not told yet; several processes send them, so not in their order."""
     logs = client.read_logs(
         LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run])),
         limit=200,
-        offset=offset,
         sort=LogSort.TIMESTAMP_ASC,
     )
     for record in logs:
-        if record.name == "prefect.task_runs":  # stages; the rest is Prefect's own talk
-            say(record.message)
-    return len(logs)
+        if record.id not in told:
+            told.add(record.id)
+            if record.name == "prefect.task_runs":  # stages; the rest is Prefect's own talk
+                say(record.message)
 
 
 def exit_code(state: State[Any]) -> int:

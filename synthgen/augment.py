@@ -197,7 +197,7 @@ def _smote(x: Floats, y: npt.NDArray[np.int64], of: Trial, ratio: float, seed: i
     if all(of.is_level):
         return SMOTEN(**options).fit_resample(x, y)
     if any(of.is_level):
-        return SMOTENC(np.flatnonzero(of.is_level), **options).fit_resample(x, y)
+        return SMOTENC(np.flatnonzero(of.is_level).tolist(), **options).fit_resample(x, y)
     return SMOTE(**options).fit_resample(x, y)
 
 

@@ -802,12 +802,15 @@ def read_input(config: RunConfig) -> tuple[PackedTable, bool]:
     if config.train.dp is not None:
         _refuse_unprivate(config)
     declared = None if config.schema_path is None else TableSchema.load(config.schema_path)
+    start = bundle_to_start_from(config)
+    if start is not None and declared is not None:  # said before data are read
+        check_compatible(start.schema, declared)
     with open_source(config.data, declared) as source:  # both readings see the same rows
         schema = (declared or infer(source)).without_drafts()
         if config.target is not None:
             schema = schema.with_target(config.target)
         refuse_unmodelled(schema)
-        if (start := bundle_to_start_from(config)) is not None:
+        if start is not None:
             check_compatible(start.schema, schema)
         table = conform_packed(source.batches(), schema)
     _refuse_unlearnable(table)

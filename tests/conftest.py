@@ -35,6 +35,8 @@ LENIENT_GATE: dict[str, Any] = {
     "max_c2st": None,
     "min_utility": None,
     "max_dcr_z": None,
+    "max_membership_auc": None,
+    "max_attack_risk": None,
     "prove_power": False,  # a few hundred rows cannot
     "samples": 1,
 }

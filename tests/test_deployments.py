@@ -113,7 +113,7 @@ class TestServed:
 
     def test_a_sigterm_pauses_the_schedule(self, site: Site) -> None:
         site.serving.send_signal(signal.SIGTERM)
-        assert site.serving.wait(60) == 0
+        assert site.serving.wait(240) == 0
         assert "schedules are paused" in site.said()
         assert "never awaited" not in site.said()
         from prefect.settings import PREFECT_API_URL, temporary_settings

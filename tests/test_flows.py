@@ -48,7 +48,8 @@ def states() -> list[tuple[str, str]]:
 
     with get_client(sync_client=True) as client:
         runs = client.read_flow_runs(sort=FlowRunSort.EXPECTED_START_TIME_DESC)
-    return [(r.state.type.value, r.state.name) for r in runs if r.state is not None]
+    known = [r.state for r in runs if r.state is not None and not r.state.is_scheduled()]
+    return [(state.type.value, state.name) for state in known]
 
 
 def artifacts() -> dict[str, str]:

@@ -13,12 +13,11 @@ from hypothesis import strategies as st
 
 from synthgen import demo
 from synthgen import infer as infer_module
-from synthgen import sources as sources_module
 from synthgen.conform import conform
 from synthgen.errors import SchemaError
 from synthgen.infer import infer, words
 from synthgen.schema import Column, TableSchema
-from synthgen.sources import open_source
+from synthgen.sources import delimited, open_source
 
 N = 200
 CANARY = "c@nary-cell"
@@ -351,7 +350,7 @@ def test_levels_merged_in_between_give_the_same_draft(
     demo.write_csv(tmp_path / "demo.csv", rows=3_000)
     source = open_source(str(tmp_path / "demo.csv"))
     whole = infer(source)
-    monkeypatch.setattr(sources_module, "BLOCK_BYTES", 16_384)
+    monkeypatch.setattr(delimited, "BLOCK_BYTES", 16_384)
     monkeypatch.setattr(infer_module, "MERGED", 50)
     assert sum(1 for _ in source.batches()) > 10
     assert infer(source).to_toml() == whole.to_toml()
