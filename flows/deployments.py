@@ -120,6 +120,9 @@ def serve(
     for path in configs:
         _check(RunConfig.load(path), path)
     deployments = [_deployment(flow, path, schedule) for path in configs]
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # Started in the background of a script: what SIGTERM is turned into must be heard.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     runner = _Runner(limit=limit, pause_on_shutdown=True)
     for deployment in deployments:
         say(f"serving {deployment.name} ({flow.name}), {schedule_text(cron, every, timezone)}")

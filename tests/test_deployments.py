@@ -64,8 +64,10 @@ def site(
     command = [*SYNTHGEN, "serve", "nightly.toml", "--cron", f"{at.minute} {at.hour} * * *"]
     with (folder / "serve.log").open("w") as log:
         serving = subprocess.Popen(
-            command, cwd=folder, env=environment, stdout=log, stderr=log, text=True
-        )
+            # as a script starts it in the background: with SIGINT ignored
+            ["sh", "-c", 'trap "" INT; exec "$@"', "serve", *command],
+            cwd=folder, env=environment, stdout=log, stderr=log, text=True,
+        )  # fmt: skip
     try:
         yield Site(folder, environment, serving)
     finally:
