@@ -17,13 +17,12 @@ from torch import Tensor
 from synthgen.encode.column import EncodedTable, Ints, Layout
 from synthgen.gan.nets import Generator, half_precision
 from synthgen.gan.passes import passes
-from synthgen.gan.sample import BLOCK, draw_levels
+from synthgen.gan.sample import BLOCK, draw_levels, draw_offsets, for_rows, log_weights
 from synthgen.rng import derive
 
 #: Log weights that are added to a token's logits, by token: (L,), (L, F) by the parent's level for
 #: a fine one, or (N, L) where each row has its own.
 Weights = Mapping[int, npt.NDArray[np.float64]]
-_IMPOSSIBLE = -1e9
 #: Least log probability of a token: what no training row holds is surprising, not impossible.
 LEAST = -20.0
 
@@ -45,7 +44,7 @@ class Completer:
         self._passes = passes(generator.skeleton)
         self._device = generator.skeleton.bias.device
         self._layout = layout
-        self._rules = {t: self._weights(w) for t, w in possible.items()}
+        self._rules = {t: log_weights(w, self._device) for t, w in possible.items()}
 
     @torch.no_grad()
     def complete(
@@ -78,12 +77,13 @@ class Completer:
         out, offsets = np.array(tokens, np.int32), np.empty(shape, np.float32)
         for number, rows in enumerate(_blocks(len(tokens))):
             noise = torch.Generator(self._device).manual_seed(derive(seed, "complete", number))
-            allow = {t: self._weights(w[rows]) for t, w in rows_allow.items()}
+            allow = {t: log_weights(w[rows], self._device) for t, w in rows_allow.items()}
             block = torch.from_numpy(out[rows]).to(self._device, torch.int64)
             is_known = torch.from_numpy(known[rows]).to(self._device)
             block = self._fill(block, is_known, allow, noise)
             out[rows] = block.to("cpu", torch.int32).numpy()
-            offsets[rows] = self._offsets(block, noise).clamp(0, 1).cpu().numpy()
+            drawn = draw_offsets(self._detail, self._layout, block, noise)
+            offsets[rows] = drawn.cpu().numpy()
         return EncodedTable(out, offsets, self._layout)
 
     def _fill(
@@ -118,15 +118,6 @@ class Completer:
             state[:, rows] = self._passes.show(state[:, rows], token, tokens[rows, token])
         return state
 
-    def _offsets(self, tokens: Tensor, noise: torch.Generator) -> Tensor:
-        n_offsets = len(self._layout.offset_parents)
-        if self._detail is None:
-            return torch.rand((len(tokens), n_offsets), generator=noise, device=self._device)
-        size = (len(tokens), self._detail.d_latent)
-        latent = torch.randn(size, generator=noise, device=self._device)
-        offsets: Tensor = self._detail(tokens, latent)
-        return offsets
-
     @torch.no_grad()
     def surprise(self, tokens: Ints) -> npt.NDArray[np.float64]:
         """Return -log p of each token of N rows given the others, less its mean (N, T), in nats.
@@ -158,13 +149,7 @@ class Completer:
         rule = self._rules.get(token)
         if rule is None:
             return 0.0
-        if rule.dim() == 1:
-            return rule
-        return rule[tokens[:, self._skeleton.parents[token - self._layout.n_coarse]]]
-
-    def _weights(self, weights: npt.NDArray[np.float64]) -> Tensor:
-        floats = torch.from_numpy(np.ascontiguousarray(weights))
-        return floats.to(self._device, torch.float32).clamp(min=_IMPOSSIBLE)
+        return for_rows(rule, token, tokens, self._layout)
 
 
 def _blocks(n: int) -> Iterator[slice]:

@@ -12,12 +12,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from synthgen.encode.column import EncodedTable, Layout
 from synthgen.errors import DataError
-from synthgen.gan.nets import Generator
+from synthgen.gan.nets import Detail, Generator
 from synthgen.gan.passes import passes
 from synthgen.rng import derive, stream
 
@@ -132,10 +133,7 @@ class Drawer:
         self._device = generator.skeleton.bias.device
         self._layout, self._seed, self._steps = layout, seed, steps
         self._first = restriction.first
-        self._rules = {
-            t: torch.from_numpy(w).to(self._device, torch.float32).clamp(min=_IMPOSSIBLE)
-            for t, w in restriction.weights.items()
-        }
+        self._rules = {t: log_weights(w, self._device) for t, w in restriction.weights.items()}
         self._tails = Tails(layout, seed, 0)
 
     def draw(self, blocks: range) -> EncodedTable:
@@ -160,14 +158,8 @@ class Drawer:
         noise = torch.Generator(self._device).manual_seed(derive(self._seed, "sample", number))
         groups = visiting_groups(self._layout, self._first, self._steps, noise)
         tokens = self._tokens(groups, noise)
-        shape = (BLOCK, len(self._layout.offset_parents))
-        if self._detail is None:
-            offsets = torch.rand(shape, generator=noise, device=self._device)
-        else:
-            size = (BLOCK, self._detail.d_latent)
-            latent = torch.randn(size, generator=noise, device=self._device)
-            offsets = self._detail(tokens, latent)
-        return tokens.to("cpu", torch.int32).numpy(), offsets.clamp(0, 1).cpu().numpy()
+        offsets = draw_offsets(self._detail, self._layout, tokens, noise)
+        return tokens.to("cpu", torch.int32).numpy(), offsets.cpu().numpy()
 
     def _tokens(self, groups: list[list[int]], noise: torch.Generator) -> Tensor:
         """Return BLOCK rows of tokens, (BLOCK, T), drawn group by group."""
@@ -193,10 +185,7 @@ class Drawer:
 
     def _rule(self, token: int, tokens: Tensor) -> Tensor:
         """Return one token's log weights: (L,), or (B, L) for a fine one, by its parent's level."""
-        rule = self._rules[token]
-        if rule.dim() == 1:
-            return rule
-        return rule[tokens[:, self._skeleton.parents[token - self._skeleton.n_coarse]]]
+        return for_rows(self._rules[token], token, tokens, self._layout)
 
 
 class Prefixes:
@@ -232,6 +221,32 @@ class Prefixes:
         """Let the block consist of copies of these rows."""
         if self._codes is not None:
             self._codes = self._codes[rows]
+
+
+def log_weights(weights: npt.NDArray[np.float64], device: torch.device) -> Tensor:
+    """Return log weights as they are added to logits: finite, so that no sum of them is NaN."""
+    floats = torch.from_numpy(np.ascontiguousarray(weights))
+    return floats.to(device, torch.float32).clamp(min=_IMPOSSIBLE)
+
+
+def for_rows(rule: Tensor, token: int, tokens: Tensor, layout: Layout) -> Tensor:
+    """Return one token's log weights: (L,), or (B, L) for a fine one, by its parent's level."""
+    if rule.dim() == 1:
+        return rule
+    return rule[tokens[:, int(layout.parents[token - layout.n_coarse])]]
+
+
+def draw_offsets(
+    detail: Detail | None, layout: Layout, tokens: Tensor, noise: torch.Generator
+) -> Tensor:
+    """Return the offsets (B, O) in [0, 1] of (B, T) tokens: the generator's, or uniform without."""
+    if detail is None:
+        shape = (len(tokens), len(layout.offset_parents))
+        return torch.rand(shape, generator=noise, device=noise.device)
+    size = (len(tokens), detail.d_latent)
+    latent = torch.randn(size, generator=noise, device=noise.device)
+    offsets: Tensor = detail(tokens, latent)
+    return offsets.clamp(0, 1)
 
 
 def _resample(free: Tensor, logits: Tensor, noise: torch.Generator) -> Tensor:
