@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from synthgen import errors
-from synthgen.cli import app, models_app, schema_app
+from synthgen.cli.app import app, models_app, schema_app
 from synthgen.config import RunConfig
 
 ROOT = Path(__file__).parent.parent

@@ -25,7 +25,7 @@ from synthgen.errors import (
 )
 from synthgen.files import reserve, sha256
 from synthgen.pipeline import Outcome, run
-from synthgen.run_folder import Event, Receipt, RunFolder
+from synthgen.run_folder import Event, Receipt, RunFolder, listening
 from synthgen.sinks.formats import csv_schema
 from synthgen.synthesizer import Synthesizer
 from synthgen.table import RealTable, SyntheticTable, fingerprint, read_frame, to_arrow
@@ -415,7 +415,7 @@ def test_a_plan_writes_nothing(tiny_config: Configure, tmp_path: Path) -> None:
 def test_events_reach_a_listener(tiny_config: Configure, tmp_path: Path) -> None:
     heard: list[Event] = []
     folder = pipeline.prepare(tiny_config(tmp_path / "out.csv"), tmp_path / "run")
-    with pipeline.listening(heard.append):
+    with listening(heard.append):
         pipeline.ingest(folder)
     assert [e["event"] for e in heard] == ["start", "done"]
 

@@ -19,7 +19,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from synthgen import pipeline
-from synthgen.cli import _terminate, app
+from synthgen.cli.app import app, terminate
 from synthgen.config import RunConfig
 from synthgen.errors import ConfigError, StageError, TargetBusy, TargetExists
 from synthgen.files import reserve, sha256, sweep
@@ -36,7 +36,7 @@ def in_a_child(work: Callable[[], Any]) -> int:
     if pid == 0:
         code = 1
         try:
-            signal.signal(signal.SIGTERM, _terminate)  # as the command line does
+            signal.signal(signal.SIGTERM, terminate)  # as the command line does
             work()
             code = 0
         except SystemExit as error:

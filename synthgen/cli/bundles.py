@@ -1,0 +1,249 @@
+"""Verbs that make a bundle or use one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from synthgen.cli.app import app, say, verb
+from synthgen.cli.options import (
+    AsJson,
+    Bundle,
+    ChargeMetadata,
+    Config,
+    Data,
+    Delta,
+    Device,
+    Epsilon,
+    LogJson,
+    Overwrite,
+    Quiet,
+    Schema,
+    Seed,
+    Target,
+    TensorBoard,
+    To,
+    Verbose,
+    WarmStart,
+)
+from synthgen.cli.settings import level_of, listening_to, settings_from
+from synthgen.errors import ConfigError
+
+
+@app.command()
+@verb
+def train(
+    data: Data = None,
+    to: Annotated[Path | None, typer.Option("--to", help="Bundle folder to write.")] = None,
+    schema: Schema = None,
+    target: Target = None,
+    config: Config = None,
+    seed: Seed = None,
+    device: Device = None,
+    warm_start: WarmStart = None,
+    epsilon: Epsilon = None,
+    delta: Delta = None,
+    charge_metadata: ChargeMetadata = False,
+    overwrite: Overwrite = False,
+    tensorboard: TensorBoard = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    log_json: LogJson = False,
+) -> None:
+    """Learn from a table and keep only the synthesizer's bundle (itself sensitive).
+
+    Several processes or GPUs learn together: torchrun --nproc-per-node 2 -m synthgen train ...
+
+    Example: synthgen train --data patients.csv --schema patients.toml --to patients.bundle
+    """
+    from synthgen.pipeline import train_bundle
+
+    settings = settings_from(
+        config,
+        data=data,
+        schema_path=None if schema is None else str(schema),
+        to=None if to is None else str(to),
+        target=target,
+        seed=seed,
+        device=device,
+        warm_start=None if warm_start is None else str(warm_start),
+        epsilon=epsilon,
+        delta=delta,
+        charge_metadata=charge_metadata or None,
+        overwrite=overwrite or None,
+    )
+    with listening_to(level_of(quiet, verbose, log_json), tensorboard) as listener:
+        is_written = train_bundle(settings, progress=listener)
+    if is_written:  # of several processes only the first one writes, and says so
+        say("the bundle was trained on real rows: treat it as personal data")
+        typer.echo(settings.to)
+
+
+@app.command()
+@verb
+def sample(
+    bundle: Annotated[str, typer.Argument(help="Bundle folder, or model: NAME[@VERSION].")],
+    to: To,
+    rows: Annotated[int | None, typer.Option("--rows", min=1, help="Rows to draw.")] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option("--where", help="Condition, exact; may be repeated: \"ward='surgery'\"."),
+    ] = None,
+    given: Annotated[
+        str | None,
+        typer.Option("--given", help="Rows to complete: some columns; empty cells are drawn too."),
+    ] = None,
+    copies: Annotated[int, typer.Option("--copies", min=1, help="Completions of a row.")] = 1,
+    seed: Seed = None,
+    device: Device = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Draw rows from a bundle. Only schema and structure can be checked; the manifest says so.
+
+    Example: synthgen sample patients.bundle --rows 500 --to surgery.csv --where "ward='surgery'"
+
+    Example: synthgen sample patients.bundle --given arrivals.csv --copies 5 --to arrivals-full.csv
+    """
+    from synthgen.pipeline import sample_bundle
+    from synthgen.registry import resolve
+    from synthgen.rng import fresh_seed
+    from synthgen.uri import absolute
+
+    if (rows is None) == (given is None) or (given and where):
+        raise ConfigError("give --rows, with any --where, or --given with any --copies")
+    manifest = sample_bundle(
+        resolve(bundle),
+        absolute(to),
+        rows=copies if rows is None else rows,
+        given=given,
+        seed=fresh_seed() if seed is None else seed,
+        where=where or (),
+        device=device or "auto",
+        overwrite=overwrite,
+    )
+    say(manifest.privacy)
+    typer.echo(manifest.to_json() if as_json else to)
+
+
+@app.command()
+@verb
+def impute(
+    data: Annotated[str, typer.Argument(help="Table with gaps: CSV or Parquet.")],
+    bundle: Bundle,
+    to: Annotated[Path, typer.Option("--to", help="Target: .csv or .parquet.")],
+    multiple: Annotated[
+        int | None,
+        typer.Option("--multiple", min=1, help="So many tables of draws, for pooled estimates."),
+    ] = None,
+    seed: Seed = None,
+    device: Device = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Fill the missing cells of a table, and nothing else. The output holds its real rows.
+
+    Left alone, each gap gets its best guess; --multiple M gives M tables of independent draws
+    below each other, told apart by the column 'imputation'.
+
+    Example: synthgen impute patients.csv --bundle patients.bundle --to complete.csv
+    """
+    from synthgen.rng import fresh_seed
+    from synthgen.uses import impute_file
+
+    cells = impute_file(
+        bundle,
+        data,
+        to.absolute(),
+        seed=fresh_seed() if seed is None else seed,
+        multiple=multiple,
+        device=device or "auto",
+        overwrite=overwrite,
+    )
+    say(f"{cells:,} cells filled; the file holds real rows: it has passed no gate")
+    typer.echo(to)
+
+
+@app.command()
+@verb
+def score(
+    data: Annotated[str, typer.Argument(help="Table to score: CSV or Parquet.")],
+    bundle: Bundle,
+    to: Annotated[Path, typer.Option("--to", help="Target: .csv or .parquet.")],
+    device: Device = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Say how unusual each row of a table is, and by which columns; the most unusual first.
+
+    Example: synthgen score claims.csv --bundle claims.bundle --to unusual.csv
+    """
+    from synthgen.uses import score_file
+
+    rows = score_file(bundle, data, to.absolute(), device=device or "auto", overwrite=overwrite)
+    say(f"{rows:,} rows scored, in nats; what is unusual may point at people: keep it private")
+    typer.echo(to)
+
+
+@app.command()
+@verb
+def augment(
+    data: Data = None,
+    target: Target = None,
+    to: Annotated[str | None, typer.Option("--to", help="Target: .csv or .parquet.")] = None,
+    ratio: Annotated[
+        float, typer.Option("--ratio", help="Rows of each class to one of the largest; 1 balances.")
+    ] = 1.0,
+    rows: Annotated[int | None, typer.Option("--rows", min=1, help="New rows instead.")] = None,
+    only_class: Annotated[
+        str | None, typer.Option("--only-class", help="Add to this class alone.")
+    ] = None,
+    verdict: Annotated[
+        bool, typer.Option("--verdict/--no-verdict", help="Measure first whether it helps.")
+    ] = True,
+    trials: Annotated[int, typer.Option("--trials", min=3, help="Of the verdict.")] = 10,
+    schema: Schema = None,
+    config: Config = None,
+    seed: Seed = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write a table again with synthetic rows of its scarce classes below, if that helps.
+
+    First it is measured on real rows, beside class weights, repeated rows and SMOTE; "do not use
+    it" writes nothing (exit code 3). The output holds the real rows.
+
+    Example: synthgen augment --data claims.csv --target fraud --ratio 0.25 --to more-claims.csv
+    """
+    from dataclasses import asdict
+
+    from synthgen.uses import augment_file, said
+
+    settings = settings_from(
+        config,
+        data=data,
+        schema_path=None if schema is None else str(schema),
+        to=to,
+        target=target,
+        seed=seed,
+        overwrite=overwrite or None,
+    )
+    if settings.target is None:
+        raise ConfigError("give --target: the column whose scarce classes get more rows")
+    n_new, found = augment_file(
+        settings,
+        target=settings.target,
+        ratio=ratio,
+        rows=rows,
+        only_class=only_class,
+        trials=trials if verdict else None,
+        tell=lambda done: say(f"trial {done} of {trials} done"),
+    )
+    if as_json:
+        typer.echo(json.dumps({"rows": n_new, "verdict": found and asdict(found)}))
+        return
+    if found is not None:
+        say(said(found))
+    say(f"{n_new:,} synthetic rows below the real ones; the file has passed no gate")
+    typer.echo(settings.to)
