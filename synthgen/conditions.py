@@ -12,6 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
@@ -138,8 +139,8 @@ def _items(text: str) -> tuple[str, ...]:
 def _check(condition: Condition, schema: TableSchema) -> None:
     if condition.column not in schema.names:
         raise ConfigError(
-            f"column '{condition.column}' of a condition is not in the schema; "
-            f"it has {', '.join(schema.names)}"
+            f"column '{condition.column}' of a condition is not in the schema"
+            f"{_meant(condition.column, schema.names)}; it has {', '.join(schema.names)}"
         )
     column = schema.column(condition.column)
     if not column.is_modelled:
@@ -151,6 +152,45 @@ def _check(condition: Condition, schema: TableSchema) -> None:
         raise ConfigError(f"column '{column.name}' is never missing")
     for value in condition.values:
         read_value(value, column)
+        if column.kind == "categorical" and column.categories and value not in column.categories:
+            raise ConfigError(
+                f"column '{column.name}': a level of the condition is none of the "
+                f"{len(column.categories)} that the schema declares"
+                f"{_meant(value, column.categories) or _few(column.categories)}"
+            )
+    _check_declared(condition, column)
+
+
+def _check_declared(condition: Condition, column: Column) -> None:
+    """Refuse bounds beyond those that the schema declares: they say what is possible."""
+    if column.kind not in ("numeric", "datetime"):
+        return
+    low, high = condition.bounds(column)
+    least, most = (
+        None if b is None else read_value(str(b), column) for b in (column.minimum, column.maximum)
+    )
+    if least is not None and high is not None and high < least:
+        raise ConfigError(
+            f"column '{column.name}': the condition ends below the declared minimum; "
+            f"the nearest possible: {column.name} <= {column.minimum}"
+        )
+    if most is not None and low is not None and low > most:
+        raise ConfigError(
+            f"column '{column.name}': the condition starts above the declared maximum; "
+            f"the nearest possible: {column.name} >= {column.maximum}"
+        )
+
+
+def _meant(text: str, names: Sequence[str]) -> str:
+    """Return what may have been meant, of public `names`, by likeness; upper or lower case."""
+    by_case = {n.casefold(): n for n in names}
+    near = get_close_matches(text.strip().casefold(), by_case, n=3)
+    return f"; nearest: {', '.join(repr(by_case[n]) for n in near)}" if near else ""
+
+
+def _few(names: Sequence[str], most: int = 10) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f": {', '.join(map(repr, names[:most]))}{more}"
 
 
 def read_value(text: str, column: Column) -> Any:

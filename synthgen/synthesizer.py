@@ -35,9 +35,6 @@ from synthgen.dp import release
 from synthgen.dp.noise import Noise
 from synthgen.dp.tree import Tree, TreeDrawer
 from synthgen.encode.adopt import adopt, correspondence
-from synthgen.encode.categorical import RARE, CategoricalEncoder
-from synthgen.encode.numeric import NumericEncoder, units_within
-from synthgen.encode.relations import Lookup
 from synthgen.encode.suppressed import suppressed
 from synthgen.encode.table import TableEncoder, sample_rows
 from synthgen.errors import BundleError, ConfigError, DataError, SchemaError
@@ -49,9 +46,11 @@ from synthgen.gan.sample import BLOCK, CHUNK, Drawer, Restriction
 from synthgen.gan.train import Log, fit
 from synthgen.gan.transplant import Start
 from synthgen.gan.world import ALONE, World, joined
+from synthgen.impossible import together
 from synthgen.replace import MAX_NAMESPACE, namespaces, regenerate
+from synthgen.restriction import restriction, satisfying
 from synthgen.rng import derive, stream
-from synthgen.schema import Column, TableSchema
+from synthgen.schema import TableSchema
 from synthgen.table import PackedTable, RealTable, SyntheticTable, canonical_dtype
 
 BUNDLE_FORMAT = 2
@@ -65,6 +64,8 @@ CHUNK_ROWS = CHUNK * BLOCK
 MAX_REJECTION = 500
 #: Rows drawn without a single one that satisfies them, before giving up.
 MAX_MISSES = 100_000
+#: Blocks drawn without conditions to say which of those that cannot be met is to be relaxed.
+PROBE = 32
 
 
 def pick_device(name: str) -> torch.device:
@@ -275,15 +276,15 @@ class Synthesizer:
             return {k: torch.from_numpy(v) for k, v in self.generator.state().items()}
         return {k: v.detach().cpu().contiguous() for k, v in self.generator.state_dict().items()}
 
-    def _drawer(self, seed: int, restriction: Restriction) -> Drawer | TreeDrawer:
+    def _drawer(self, seed: int, asked: Restriction) -> Drawer | TreeDrawer:
         layout = self.encoder.layout
         if isinstance(self.generator, Tree):
-            return TreeDrawer(self.generator, layout, seed, restriction.weights, BLOCK)
+            return TreeDrawer(self.generator, layout, seed, asked.weights, BLOCK)
         return Drawer(
             self.generator,
             layout,
             seed=seed,
-            restriction=restriction,
+            restriction=asked,
             steps=self.config.sample.sampling_steps,
         )
 
@@ -317,7 +318,7 @@ class Synthesizer:
         for name in {c.column for c in conditions}:
             asked = [c for c in conditions if c.column == name]
             cond.common_bounds(asked, self.schema.column(name))
-        drawer = self._drawer(seed, self._restriction(conditions))
+        drawer = self._drawer(seed, restriction(self.encoder, conditions))
         done = tried = 0
         while done < n:
             first = tried // BLOCK
@@ -326,12 +327,12 @@ class Synthesizer:
                 habits = self._habits(seed, first // CHUNK)
             frame = self.encoder.inverse_transform(drawer.draw(range(first, last)), habits)
             tried += len(frame)
-            frame = self._satisfying(frame, conditions).iloc[: n - done]
+            frame = satisfying(self.encoder, frame, conditions).iloc[: n - done]
             hits = done + len(frame)
             if tried >= (MAX_REJECTION * max(hits, BLOCK) if hits else MAX_MISSES):
                 raise DataError(
                     f"only {hits:,} of {tried:,} drawn rows satisfy the conditions "
-                    "together; relax one of them"
+                    f"together; relax one of them: {self._relaxing(conditions, seed)}"
                 )
             if len(frame):
                 yield self._complete(frame, done, seed)
@@ -347,10 +348,16 @@ class Synthesizer:
         """
         start, first = number * CHUNK_ROWS, number * CHUNK
         rows = min(CHUNK_ROWS, n - start)
-        drawer = self._drawer(seed, self._restriction(()))
+        drawer = self._drawer(seed, restriction(self.encoder))
         table = drawer.draw(range(first, first + -(-rows // BLOCK)))
         frame = self.encoder.inverse_transform(table, self._habits(seed, number))
         return self._complete(frame.iloc[:rows], start, seed)
+
+    def _relaxing(self, conditions: Sequence[Condition], seed: int) -> str:
+        """Return which of the conditions to relax, by what rows look like without them."""
+        drawer = self._drawer(seed, restriction(self.encoder))
+        free = self.encoder.inverse_transform(drawer.draw(range(PROBE)), self._habits(seed, 0))
+        return together(free, conditions, self.schema)
 
     def _habits(self, seed: int, chunk: int) -> list[np.random.Generator]:
         """Return a stream for each part, of the rounding habits in one chunk of rows."""
@@ -408,23 +415,8 @@ class Synthesizer:
     def _completion(self) -> Completion:
         if isinstance(self.generator, Tree):
             raise ConfigError("a tree of noisy counts completes no rows; train engine = 'network'")
-        possible = self._restriction(()).weights
+        possible = restriction(self.encoder).weights
         return Completion(self.encoder, Completer(self.generator, self.encoder.layout, possible))
-
-    def _satisfying(self, frame: pd.DataFrame, conditions: Sequence[Condition]) -> pd.DataFrame:
-        """Return the rows that satisfy every condition.
-
-        The generator is conditioned exactly, but for cells that a bound cuts (mended here) and for
-        columns that are computed from others (rejected here).
-        """
-        for condition in conditions:
-            column = self.schema.column(condition.column)
-            if column.name not in self.encoder.derived:
-                frame[column.name] = _mend(frame[column.name], condition, column)
-        holds = np.ones(len(frame), bool)
-        for condition in conditions:
-            holds &= condition.holds(frame[condition.column], self.schema.column(condition.column))
-        return frame if holds.all() else frame[holds].reset_index(drop=True)
 
     def _complete(self, frame: pd.DataFrame, start: int, seed: int) -> pd.DataFrame:
         """Return `frame` with ids and PII written anew, in schema order."""
@@ -436,44 +428,6 @@ class Synthesizer:
             if c.is_regenerated
         }
         return frame.assign(**new)[self.schema.names].reset_index(drop=True)
-
-    def _restriction(self, conditions: Sequence[Condition]) -> Restriction:
-        """Return which tokens are possible at all, and which of these satisfy `conditions`."""
-        weights: dict[int, np.ndarray] = {}
-        first: list[int] = []
-        layout = self.encoder.layout
-        fine_at = {int(p): layout.n_coarse + j for j, p in enumerate(layout.parents)}
-        for i, part in enumerate(self.encoder.parts):
-            column = self.encoder.column(part.column)
-            asked = [] if column.name in self.encoder.derived else conditions
-            asked = [c for c in asked if c.column == part.column]
-            lookups = self._lookups(part.column, conditions)
-            coarse, fine = _possible(part.encoder)
-            if (asked or lookups) and part.view != "clock":
-                share = _share(part.encoder, asked, column, lookups)
-                coarse, fine = coarse + share[0], None if fine is None else fine + share[1]
-                if not np.isfinite(coarse).any():
-                    raise ConfigError(
-                        f"column '{column.name}': nothing that the generator knows satisfies the "
-                        "condition (a value held by too few rows is not kept)"
-                    )
-                first.append(i)
-            weights[i] = coarse
-            if fine is not None:
-                weights[fine_at[i]] = fine
-        return Restriction(weights, tuple(first))
-
-    def _lookups(
-        self, source: str, conditions: Sequence[Condition]
-    ) -> list[tuple[Lookup, Condition, Column]]:
-        """Return the conditions on columns that the levels of `source` decide."""
-        return [
-            (r, c, self.schema.column(c.column))
-            for r in self.encoder.relations
-            if isinstance(r, Lookup) and r.source == source
-            for c in conditions
-            if c.column == r.derived
-        ]
 
     @property
     def fingerprint(self) -> str:
@@ -693,112 +647,3 @@ def _read_index(folder: Path) -> dict[str, Any]:
     if changed:
         raise BundleError(f"bundle {folder}: {', '.join(changed)} changed since it was written")
     return dict(index)
-
-
-def _possible(encoder: Any) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return log weights, 0 or -inf, of the levels and cells that training rows hold."""
-    with np.errstate(divide="ignore"):
-        coarse = np.where(encoder.prior > 0, 0.0, -np.inf)
-        fine = (
-            None if encoder.fine_prior is None else np.where(encoder.fine_prior > 0, 0.0, -np.inf)
-        )
-    if isinstance(encoder, CategoricalEncoder) and not encoder.is_rare_drawn:
-        coarse[-1] = -np.inf
-    return coarse, fine
-
-
-def _share(
-    encoder: Any,
-    asked: Sequence[Condition],
-    column: Column,
-    lookups: Sequence[tuple[Lookup, Condition, Column]],
-) -> tuple[np.ndarray, np.ndarray | float]:
-    """Return the log share of each level, and of each cell, that satisfies every condition."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        if isinstance(encoder, CategoricalEncoder):
-            texts = pd.Series([None, *encoder.levels, RARE], dtype="str")
-            values = texts
-            if column.kind == "boolean":
-                values = texts.map({"False": False, "True": True}).astype("boolean")
-            holds = [c.holds(values, column) for c in asked]
-            for relation, condition, derived in lookups:
-                frame = pd.DataFrame({relation.source: texts})
-                relation.restore(frame)
-                decided = frame[relation.derived].astype(canonical_dtype(derived))  # type: ignore[call-overload]
-                holds.append(condition.holds(decided, derived))
-            return np.log(np.all(holds, axis=0).astype(float)), 0.0
-        assert isinstance(encoder, NumericEncoder)
-        share = _between(encoder, *cond.common_bounds(asked, column), column)
-        share[0] = 1
-        for condition in asked:
-            share *= _overlap(encoder, condition, column)
-        prior = np.ones_like(share) if encoder.fine_prior is None else encoder.fine_prior
-        return np.log((share * prior).sum(axis=1)), np.log(share)
-
-
-def _overlap(encoder: NumericEncoder, condition: Condition, column: Column) -> np.ndarray:
-    """Return the share (L, F) of each cell that satisfies one condition; level 0 is missing."""
-    lower, upper = encoder.cells
-    if condition.operator in ("null", "not null"):
-        share = np.full_like(lower, float(condition.operator == "not null"))
-        share[0] = float(condition.operator == "null")
-        return share
-    if condition.operator in ("in", "!="):
-        equal = [Condition(condition.column, "=", (v,)) for v in condition.values]
-        share = np.sum([_between(encoder, *c.bounds(column), column) for c in equal], axis=0)
-        if condition.operator == "!=":
-            share = np.where(upper > lower, 1.0, 1 - share)
-    else:
-        # `common_bounds` has counted its bounds.
-        share = np.ones_like(lower)
-    share = share.clip(0, 1)
-    share[0] = 0
-    return share
-
-
-def _between(encoder: NumericEncoder, low: Any, high: Any, column: Column) -> np.ndarray:
-    """Return the share (L, F) of each cell that lies between inclusive bounds, None for no bound.
-
-    Ends are widened by half a unit, so that one whole number has a width.
-    """
-    lower, upper = encoder.cells
-    unit = encoder.unit or 0.0
-    if unit:  # from the boundaries between units to the first and the last whole one
-        lower, upper = (ends * unit for ends in units_within(lower, upper, unit))
-    low, high = _number(low, column), _number(high, column)
-    a = np.maximum(lower, -np.inf if low is None else low)
-    b = np.minimum(upper, np.inf if high is None else high)
-    # Halves, since the width itself may be too large a number.
-    width = upper / 2 - lower / 2 + unit / 2
-    part = (b / 2 - a / 2 + unit / 2) / np.where(width > 0, width, 1)
-    return np.asarray(np.where(width > 0, part, (b >= a) * 1.0).clip(0, 1))
-
-
-def _number(bound: Any, column: Column) -> float | None:
-    """Return a bound in the unit of the part: days since 1970 for a datetime's first part."""
-    if bound is None or column.kind != "datetime":
-        return None if bound is None else float(bound)
-    stamp = bound.tz_convert(column.timezone).tz_localize(None) if column.timezone else bound
-    return float((stamp - pd.Timestamp("1970-01-01")) // pd.Timedelta(days=1))
-
-
-def _mend(values: pd.Series, condition: Condition, column: Column) -> pd.Series:
-    """Return numbers or dates moved to the nearest value that satisfies the condition.
-
-    Only cells that the condition cuts are concerned: one of some hundreds.
-    """
-    if column.kind not in ("numeric", "datetime") or condition.operator in ("null", "not null"):
-        return values
-    if condition.operator not in ("in", "!="):
-        return values.clip(*condition.bounds(column))
-    wrong = ~condition.holds(values, column) & values.notna().to_numpy()
-    if not wrong.any():
-        return values
-    wanted = [cond.read_value(v, column) for v in condition.values]
-    if condition.operator == "!=":
-        wanted = [cond.one_step(wanted[0], column, up=True)]
-    choices = pd.Series(wanted)
-    distances = np.column_stack([(values[wrong] - w).abs().to_numpy() for w in wanted])
-    mended = values.copy()
-    mended[wrong] = choices.iloc[distances.argmin(axis=1)].to_numpy()
-    return mended

@@ -35,6 +35,8 @@ ROWS = {
     "synthgen.gan": 4,
     "synthgen.checks": 4,
     "synthgen.completion": 5,
+    "synthgen.restriction": 5,
+    "synthgen.impossible": 5,
     "synthgen.synthesizer": 5,
     "synthgen.export": 5,
     "synthgen.report": 5,
@@ -62,6 +64,8 @@ ACCUSED = (
     "synthgen.dp",
     "synthgen.gan",
     "synthgen.completion",
+    "synthgen.restriction",
+    "synthgen.impossible",
     "synthgen.synthesizer",
 )
 # third party -> the only places that may import it
