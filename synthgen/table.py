@@ -288,51 +288,19 @@ def _entities(table: RealTable | PackedTable) -> np.ndarray:
     return pd.factorize(table.column(entity.name), use_na_sentinel=False)[0]
 
 
-class RowDigest:
-    """SHA-256 of rows, added frame by frame: in their order, or as a set with repetitions.
-
-    Parameters
-    ----------
-    as_set : bool
-        Whether `unordered` will be asked for: 8 bytes a row are kept for it.
-    """
-
-    def __init__(self, *, as_set: bool = False) -> None:
-        self._in_order: Any = None
-        self._types = b""
-        self._hashes: list[np.ndarray] | None = [] if as_set else None
-
-    def add(self, frame: pd.DataFrame) -> None:
-        """Add the rows of `frame`; all frames have the same columns and dtypes."""
-        if self._in_order is None:
-            self._types = repr([(str(n), str(t)) for n, t in frame.dtypes.items()]).encode()
-            self._in_order = hashlib.sha256(self._types)
-        if len(frame):
-            hashes = pd.util.hash_pandas_object(frame, index=False).to_numpy()
-            self._in_order.update(hashes.tobytes())
-            if self._hashes is not None:
-                self._hashes.append(hashes)
-
-    def ordered(self) -> str:
-        """Return the digest of the rows in order."""
-        return str((self._in_order or hashlib.sha256()).hexdigest())
-
-    def unordered(self) -> str:
-        """Return the digest of the rows, whatever their order."""
-        assert self._hashes is not None, "RowDigest(as_set=True) keeps what this needs"
-        found = np.sort(np.concatenate([np.empty(0, "uint64"), *self._hashes]))
-        return hashlib.sha256(self._types + found.tobytes()).hexdigest()
-
-
 def fingerprint(rows: pd.DataFrame | Iterable[pd.DataFrame]) -> str:
     """Return the SHA-256 of the rows in order, dtypes and names included.
 
     Batches of a table, one at least, have the fingerprint of the whole.
     """
-    digest = RowDigest()
+    digest: Any = None
     for frame in (rows,) if isinstance(rows, pd.DataFrame) else rows:
-        digest.add(frame)
-    return digest.ordered()
+        if digest is None:
+            types = repr([(str(n), str(t)) for n, t in frame.dtypes.items()])
+            digest = hashlib.sha256(types.encode())
+        if len(frame):
+            digest.update(pd.util.hash_pandas_object(frame, index=False).to_numpy().tobytes())
+    return str((digest or hashlib.sha256()).hexdigest())
 
 
 def to_arrow(frame: pd.DataFrame, schema: TableSchema) -> pa.Table:

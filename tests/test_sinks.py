@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -16,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from synthgen import stores
 from synthgen.checks.gate import Decision, RuleResult
 from synthgen.conform import conform
 from synthgen.errors import (
@@ -31,6 +33,7 @@ from synthgen.sinks import database, open_sink
 from synthgen.sources import open_source
 from synthgen.stores import filesystem
 from synthgen.table import SyntheticTable, canonical_dtype
+from synthgen.uri import table_address
 
 SCHEMA = TableSchema(
     name="visits",
@@ -128,11 +131,10 @@ def test_a_refused_table_leaves_nothing(place: Callable[[str], str], kind: str) 
     open_sink(uri).check(overwrite=False)
 
 
-@pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
-def test_a_failure_in_the_middle_keeps_the_old_table(
-    place: Callable[[str], str], kind: str, monkeypatch: pytest.MonkeyPatch
+def test_sqlite_rows_that_are_not_those_sent_keep_the_old_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    uri = place(kind)
+    uri = f"sqlite:///{tmp_path}/out.db?table=t"
     put(uri)
     real, calls = database._tables, []
 
@@ -145,9 +147,83 @@ def test_a_failure_in_the_middle_keeps_the_old_table(
     with pytest.raises(GateRefused, match="not what passed the gate"):
         put(uri, 2, overwrite=True)
     monkeypatch.undo()
+    the_old_one_stands(uri)
+
+
+def the_old_one_stands(uri: str) -> None:
     assert len(read(uri)) == 3
     assert json.loads(open_sink(uri).manifest() or "")["rows"] == 3
     put(uri, 2, overwrite=True)
+
+
+#: A server that writes other rows than it was sent: a trigger on every staging table.
+BENT = """
+CREATE FUNCTION bend() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {what} END $$;
+CREATE FUNCTION bend_all() RETURNS event_trigger LANGUAGE plpgsql AS $$
+DECLARE made record; BEGIN FOR made IN SELECT * FROM pg_event_trigger_ddl_commands() LOOP
+IF made.object_identity LIKE '%synthgen_staging%' THEN EXECUTE format('CREATE TRIGGER bend BEFORE
+INSERT ON %s FOR EACH ROW EXECUTE FUNCTION bend()', made.object_identity); END IF; END LOOP; END $$;
+CREATE EVENT TRIGGER bend_all ON ddl_command_end WHEN TAG IN ('CREATE TABLE')
+EXECUTE FUNCTION bend_all();
+"""
+STRAIGHT = "DROP EVENT TRIGGER bend_all; DROP FUNCTION bend_all(); DROP FUNCTION bend()"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "what",
+    [
+        "NEW.age := NEW.age + 1; RETURN NEW;",
+        "NEW.smoker := coalesce(NEW.smoker, false); RETURN NEW;",
+        "NEW.cost := NULL; RETURN NEW;",
+        "IF NEW.age > 0 THEN RETURN NULL; END IF; RETURN NEW;",
+    ],
+)
+def test_postgres_rows_that_are_not_those_sent_keep_the_old_table(
+    place: Callable[[str], str], postgres: str, what: str
+) -> None:
+    uri = place("postgres")
+    put(uri)
+    run_sql(postgres, BENT.format(what=what))
+    try:
+        with pytest.raises(GateRefused, match="not what passed the gate"):
+            put(uri, 2, overwrite=True)
+    finally:
+        run_sql(postgres, STRAIGHT)
+    the_old_one_stands(uri)
+
+
+def run_sql(uri: str, text: str) -> None:
+    with closing(stores.postgres(table_address(f"{uri}&table=none"))) as connection:
+        with connection.cursor() as cursor:
+            for statement in re.split(r";\n|; (?=DROP)", text.strip().removesuffix(";")):
+                cursor.execute(statement)
+        connection.commit()
+
+
+@pytest.mark.slow
+def test_a_server_that_hashes_otherwise_sends_the_rows_back(postgres: str) -> None:
+    """In Latin 1 an umlaut is another byte, so the server's hash of a text is another one."""
+    with closing(stores.postgres(table_address(f"{postgres}&table=none"))) as connection:
+        connection.adbc_connection.set_autocommit(True)
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "CREATE DATABASE latin ENCODING LATIN1 LC_COLLATE 'C' LC_CTYPE 'C' "
+                "TEMPLATE template0"
+            )
+    uri = postgres.replace("/postgres?", "/latin?")
+    text = SyntheticTable(
+        (schema := TableSchema(name="t", columns=(Column(name="t", kind="text"),))),
+        pd.DataFrame({"t": ["ü", "plain"]}).astype("str"),
+        "f" * 64,
+        7,
+    )
+    written = export(text, yes(text), f"{uri}&table=t", manifest={})
+    with open_source(f"{uri}&table=t", schema) as source:
+        assert source.digest() == written.sha256
+    run_sql(uri, BENT.format(what="NEW.t := 'u'; RETURN NEW;"))
+    with pytest.raises(GateRefused, match="not what passed the gate"):
+        export(text, yes(text), f"{uri}&table=t", manifest={}, overwrite=True)
 
 
 KILLED = """

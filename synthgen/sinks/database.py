@@ -1,8 +1,9 @@
-"""Tables of PostgreSQL and SQLite: one transaction makes, fills, reads back and swaps in a new one.
+"""Tables of PostgreSQL and SQLite: one transaction makes, fills, compares and swaps in a new one.
 
-Rows go into a staging table, are read back from it and compared with what was sent; then it takes
-the target's name. Until the commit everybody else sees the old table, and after a failure for good.
-The manifest is a row of the table `MANIFESTS`, written in the same transaction.
+Rows go into a staging table and are compared with what was sent (SQLite: read back; PostgreSQL
+hashes what stands there, the sink what it sends); then it takes the target's name. Until the commit
+everybody else sees the old table, and after a failure for good. The manifest is a row of the table
+`MANIFESTS`, written in the same transaction.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,8 @@ from synthgen import stores
 from synthgen.errors import ConfigError, GateRefused, TargetBusy, TargetExists
 from synthgen.schema import TableSchema
 from synthgen.sinks.sink import Describe, Judge, Sink, Synthetic, Written
-from synthgen.sources.database import SetDigest, sqlite_types, typed_columns
+from synthgen.sources.database import sqlite_batch, sqlite_types, typed_columns
+from synthgen.sources.row_hash import SAMPLE_SQL, RowHashes, hash_rows, hashed_in_sql, sample_row
 from synthgen.table import to_arrow
 from synthgen.uri import TableAddress, quote_name
 
@@ -57,7 +60,7 @@ class _Database(Sink):
 
     def _differs(self) -> GateRefused:
         return GateRefused(
-            f"{self.uri}: what was read back is not what passed the gate; nothing was exported"
+            f"{self.uri}: what stands there is not what passed the gate; nothing was exported"
         )
 
 
@@ -88,7 +91,7 @@ class PostgresTable(_Database):
     def put(
         self, table: Synthetic, judge: Judge, describe: Describe, *, overwrite: bool
     ) -> Written:
-        """Make, fill, read back, swap, commit."""
+        """Make, fill, compare, swap, commit."""
         staging = f"synthgen_staging_{secrets.token_hex(6)}"
         with (
             closing(stores.postgres(self.address)) as connection,
@@ -99,10 +102,12 @@ class PostgresTable(_Database):
             if not _one(cursor, locked, f"synthgen {self.address.quoted()}"):
                 raise TargetBusy(f"{self.uri} is held by another run; wait for it")
             self._refuse_existing(cursor, overwrite=overwrite)
-            cursor.adbc_ingest(staging, _reader(table), mode="create", db_schema_name=self._schema)
+            sent = RowHashes()
+            reader = _reader(table, sent)
+            cursor.adbc_ingest(staging, reader, mode="create", db_schema_name=self._schema)
             named = staging if self._schema is None else f"{self._schema}.{staging}"
-            digest = self._read_back(cursor, self.address.quoted(named), table)
-            written = Written(self.uri, digest, 0, len(table))
+            self._compare(cursor, self.address.quoted(named), reader.schema, sent)
+            written = Written(self.uri, sent.hexdigest(), 0, len(table))
             target, name = self.address.quoted(), self.address.table.rpartition(".")[2]
             for statement in (
                 f"DROP TABLE IF EXISTS {target}",
@@ -116,19 +121,30 @@ class PostgresTable(_Database):
             connection.commit()
         return written
 
-    def _read_back(self, cursor: Any, staging: str, table: Synthetic) -> str:
-        """Compare what stands in `staging` with `table`; return the digest of its rows."""
+    def _compare(self, cursor: Any, staging: str, schema: pa.Schema, sent: RowHashes) -> None:
+        """Hold the rows that stand in `staging` against those that were sent.
+
+        The server hashes them, one number comes back. One that hashes otherwise (another release,
+        encoding or byte order) sends the rows, which are hashed here.
+        """
+        cursor.execute(f"SELECT {SAMPLE_SQL}")
+        if cursor.fetchone()[0] % 2**64 == hash_rows(sample_row())[0]:
+            cursor.execute(f"SELECT count(*), sum({hashed_in_sql(schema)})::text FROM {staging}")
+            rows, total = cursor.fetchone()
+        else:
+            found = self._read_back(cursor, staging)
+            rows, total = len(found), found.total
+        if rows != len(sent) or int(total or 0) % 2**64 != sent.total:
+            raise self._differs()
+
+    def _read_back(self, cursor: Any, staging: str) -> RowHashes:
         cursor.execute(f"SELECT * FROM {staging} LIMIT 0")
         listed = typed_columns(self.uri, cursor.fetch_record_batch().schema)
         cursor.execute(f"SELECT {listed} FROM {staging}")
-        digest = SetDigest()
-        waiting = _Waiting(cursor.fetch_record_batch(), digest)
-        for sent in _tables(table):
-            if not waiting.take(sent.num_rows, sent.schema).equals(sent):
-                raise self._differs()
-        if waiting.has_more():
-            raise self._differs()
-        return digest.hexdigest()
+        found = RowHashes()
+        for batch in cursor.fetch_record_batch():
+            found.add(batch)
+        return found
 
     def manifest(self) -> str | None:
         """Read the table's row of `MANIFESTS`."""
@@ -162,47 +178,18 @@ def _tables(table: Synthetic) -> Iterator[pa.Table]:
         yield sent
 
 
-def _reader(table: Synthetic) -> pa.RecordBatchReader:
+def _reader(table: Synthetic, sent: RowHashes) -> pa.RecordBatchReader:
+    """Return the rows as they are sent; each batch is hashed into `sent` when it is taken."""
     tables = _tables(table)
     first = next(tables)
 
     def batches() -> Iterator[pa.RecordBatch]:
-        yield from first.to_batches()
-        for later in tables:
-            yield from later.to_batches()
+        for rows in chain((first,), tables):
+            for batch in rows.to_batches():
+                sent.add(batch)
+                yield batch
 
     return pa.RecordBatchReader.from_batches(first.schema, batches())
-
-
-class _Waiting:
-    """Batches that were read back, handed out in tables of any number of rows."""
-
-    def __init__(self, batches: Iterator[pa.RecordBatch], digest: SetDigest) -> None:
-        self._digest = digest
-        self._batches = iter(batches)
-        self._held: list[pa.RecordBatch] = []
-
-    def take(self, rows: int, schema: pa.Schema) -> pa.Table:
-        """Return the next `rows` rows (fewer at the end), their types those of `schema`."""
-        while sum(b.num_rows for b in self._held) < rows and self._fetch():
-            pass
-        if not self._held:
-            return schema.empty_table()
-        held = pa.Table.from_batches(self._held)
-        self._held = held.slice(rows).to_batches()
-        return held.slice(0, rows).cast(schema)
-
-    def has_more(self) -> bool:
-        """Whether rows are left."""
-        return any(b.num_rows for b in self._held) or self._fetch()
-
-    def _fetch(self) -> bool:
-        batch = next(self._batches, None)
-        if batch is None:
-            return False
-        self._digest.add(batch)
-        self._held.append(batch)
-        return True
 
 
 # --- SQLite -------------------------------------------------------------------------------------
@@ -261,12 +248,13 @@ class SqliteTable(_Database):
     def _read_back(self, connection: Any, staging: str, table: Synthetic) -> str:
         cursor = connection.execute(f"SELECT * FROM {staging} ORDER BY rowid")
         types = sqlite_types(self.uri, connection, staging, table.schema.names)
-        digest = SetDigest()
+        digest = RowHashes()
         for rows in _sqlite_rows(table):
             found = cursor.fetchmany(len(rows))
             if found != rows:
                 raise self._differs()
-            digest.add_rows(found, table.schema.names, types)
+            if found:
+                digest.add(sqlite_batch(found, table.schema.names, types))
         if cursor.fetchone() is not None:
             raise self._differs()
         return digest.hexdigest()

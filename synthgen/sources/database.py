@@ -11,20 +11,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import pandas as pd
 import pyarrow as pa
 
 from synthgen import stores
 from synthgen.errors import DataError
+from synthgen.sources.row_hash import RowHashes
 from synthgen.sources.source import BATCH_ROWS, Source, check_names
-from synthgen.table import RowDigest
 from synthgen.uri import TableAddress, quote_name, table_address
 
 BATCH_BYTES = 8 * 2**20
-_NULLABLE = {
-    pa.bool_(): pd.BooleanDtype(),
-    **{t: pd.Int64Dtype() for t in (pa.int16(), pa.int32(), pa.int64())},
-}
 #: What a PostgreSQL type becomes on the way; what is not here is read as its text.
 _AS_IT_IS = "{}"
 _FINITE = "CASE WHEN isfinite({0}) THEN {0} END"  # infinity is on no calendar: missing
@@ -38,30 +33,6 @@ _POSTGRES_TYPES = {
 }
 
 
-class SetDigest:
-    """SHA-256 of the rows of batches as a set with repetitions, however they are cut."""
-
-    def __init__(self) -> None:
-        self._rows = RowDigest(as_set=True)
-
-    def add(self, batch: pa.RecordBatch) -> None:
-        """Add the rows of `batch`."""
-        # dtypes that a missing cell does not change
-        self._rows.add(batch.to_pandas(types_mapper=_NULLABLE.get, date_as_object=False))
-
-    def add_rows(
-        self, rows: Sequence[tuple[Any, ...]], names: list[str], types: Sequence[pa.DataType]
-    ) -> None:
-        """Add rows of SQLite."""
-        if rows:
-            arrays = [*map(_sqlite_array, zip(*rows, strict=True), types)]
-            self.add(pa.record_batch(arrays, names=names))
-
-    def hexdigest(self) -> str:
-        """Return the digest."""
-        return self._rows.unordered()
-
-
 @dataclass(frozen=True, kw_only=True)
 class DatabaseSource(Source):
     """What one SELECT answers; the connection stays open until `close`."""
@@ -72,7 +43,7 @@ class DatabaseSource(Source):
 
     def digest(self) -> str:
         """Return the SHA-256 of the rows as a set: a database promises no order."""
-        found = SetDigest()
+        found = RowHashes()
         for batch in self.batches():
             found.add(batch)
         return found.hexdigest()
@@ -156,9 +127,7 @@ class SqliteSource(DatabaseSource):
         with stores.asking(self.address):
             cursor = self.connection.execute(self.select)
             while rows := cursor.fetchmany(BATCH_ROWS):
-                columns = zip(*rows, strict=True)
-                arrays = [*map(_sqlite_array, columns, self.types)]
-                yield pa.record_batch(arrays, names=self.names)
+                yield sqlite_batch(rows, self.names, self.types)
 
 
 def open_sqlite(uri: str) -> Source:
@@ -200,6 +169,14 @@ def sqlite_types(
     if blobs:
         raise DataError(f"{uri}: columns hold blobs: {', '.join(blobs)}; leave them out (?query=)")
     return tuple(map(_narrowest, kinds))
+
+
+def sqlite_batch(
+    rows: Sequence[tuple[Any, ...]], names: Sequence[str], types: Sequence[pa.DataType]
+) -> pa.RecordBatch:
+    """Return rows of SQLite (one at least) as columns of `types`."""
+    arrays = [*map(_sqlite_array, zip(*rows, strict=True), types)]
+    return pa.record_batch(arrays, names=list(names))
 
 
 def _narrowest(kinds: set[str]) -> pa.DataType:
