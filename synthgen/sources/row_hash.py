@@ -189,7 +189,8 @@ def _hash_texts(cells: pa.Array) -> NDArray[np.uint64]:
         words = list(raw.view("<u4").T)
         words[-1] = words[-1] << 8  # the last byte of the last word is not used
         found[alike] = _lookup3(words, long)
-    return found[encoded.indices.fill_null(len(levels)).to_numpy()]
+    of_level: NDArray[np.uint64] = found[encoded.indices.fill_null(len(levels)).to_numpy()]
+    return of_level
 
 
 def _lookup3(words: Sequence[_WORDS | np.uint32], lengths: NDArray[np.int_]) -> NDArray[np.uint64]:
@@ -209,7 +210,7 @@ def _lookup3(words: Sequence[_WORDS | np.uint32], lengths: NDArray[np.int_]) -> 
     a = (a ^ c) - _rotated(c, 4)
     b = (b ^ a) - _rotated(a, 14)
     c = (c ^ b) - _rotated(b, 24)
-    return (b.astype("uint64") << 32) | c
+    return (b.astype("uint64") << np.uint64(32)) | c
 
 
 def _mix(a: _WORDS, b: _WORDS, c: _WORDS) -> tuple[_WORDS, _WORDS, _WORDS]:
@@ -221,4 +222,4 @@ def _mix(a: _WORDS, b: _WORDS, c: _WORDS) -> tuple[_WORDS, _WORDS, _WORDS]:
 
 
 def _rotated(word: _WORDS, by: int) -> _WORDS:
-    return (word << by) | (word >> (32 - by))
+    return (word << np.uint32(by)) | (word >> np.uint32(32 - by))
