@@ -15,11 +15,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from synthgen.encode.categorical import RARE, CategoricalEncoder
+from synthgen.encode.column import EncodedTable
 from synthgen.encode.datetime import from_microseconds, to_microseconds
 from synthgen.encode.relations import Lookup
 from synthgen.encode.table import TableEncoder, views_of
 from synthgen.errors import ConfigError
-from synthgen.gan.given import Completer
+from synthgen.gan.given import Blend, Completer
 from synthgen.rng import derive, stream
 from synthgen.schema import Column
 
@@ -47,10 +48,12 @@ class Completion:
         *,
         seed: int,
         present: Sequence[str] = (),
+        vary: float = 0.0,
     ) -> pd.DataFrame:
         """Return `frame` with its unknown cells drawn; equal seeds give equal cells.
 
-        Columns in `present` are not drawn as missing.
+        Columns in `present` are not drawn as missing. With `vary`, a known cell is only kept with
+        probability 1 - `vary`, and what is computed from other columns always follows them.
 
         Raises
         ------
@@ -58,14 +61,82 @@ class Completion:
             If such a column was missing on every training row.
         """
         reduced, is_known, before = self._reduce(frame, known)
+        if vary:
+            is_known &= stream(seed, "vary").random(is_known.shape) >= vary
+            before, known = self._free(before, len(frame)), self._own(is_known)
         tokens, mask = self._encode(reduced, is_known)
         allow = self._allowed(before, present, len(frame))
         drawn = self.completer.complete(tokens, mask, seed=seed, rows_allow=allow)
+        filled = self._filled(drawn, reduced, is_known, seed)
+        return self._restored(filled, before).where(~known, frame)
+
+    def between(
+        self, ends: pd.DataFrame, known: pd.DataFrame, *, steps: int, copies: int, seed: int
+    ) -> pd.DataFrame:
+        """Return `copies` rows at each of `steps` conditions from one row to another, in order.
+
+        Parameters
+        ----------
+        ends, known : (2, columns) DataFrame
+            A cell counts as known where it is in both rows. Known numbers and dates move from one
+            to the other in equal steps; of other known cells a row has the second row's with a
+            probability that grows from 0 to 1. All else is drawn by log probabilities that are
+            interpolated between the two conditions (`gan.given.Blend`).
+        steps : int
+            2 or more; the first has the first row's condition, the last the second's.
+        copies, seed : int
+        """
+        reduced, is_known, before = self._reduce(ends, known)
+        share = np.repeat(np.linspace(0, 1, steps), copies)
+        n, both = len(share), is_known.all(axis=0)
+        chosen = stream(seed, "between").random(n) < share
+        first, second = (self._moved(reduced, share, np.full(n, end)) for end in (False, True))
+        rows = self._moved(reduced, share, chosen)
+        shown = pd.DataFrame({name: np.full(n, both[name]) for name in rows.columns})
+        tokens, mask = self._encode(rows, shown)
+        blend = Blend(self._encode(first, shown)[0], self._encode(second, shown)[0], share)
+        drawn = self.completer.complete(tokens, mask, seed=seed, blend=blend)
+        filled = self._filled(drawn, rows, shown, seed)
+        return self._restored(filled, self._free(before, n))
+
+    def _moved(
+        self, ends: pd.DataFrame, share: npt.NDArray[np.float64], is_second: npt.NDArray[np.bool_]
+    ) -> pd.DataFrame:
+        """Return N reduced rows: numbers and dates by their share of the way, else an end's."""
+        out = ends.iloc[is_second.astype(int)].reset_index(drop=True)
+        for name in out.columns:
+            column = self.encoder.column(name)
+            if column.kind == "numeric":
+                low, high = ends[name].to_numpy(np.float64)
+                moved = low + share * (high - low)
+                out[name] = moved if column.decimals is None else moved.round(column.decimals)
+            elif column.kind == "datetime":
+                low, high = to_microseconds(ends[name])
+                out[name] = from_microseconds(low + share * (high - low), column)
+        return out
+
+    def _filled(
+        self, drawn: EncodedTable, reduced: pd.DataFrame, known: pd.DataFrame, seed: int
+    ) -> pd.DataFrame:
+        """Return the reduced frame of drawn tokens; known cells are those of `reduced`."""
         habits = [stream(seed, "complete", i) for i in range(len(self.encoder.parts))]
         filled = self.encoder.decode_reduced(drawn, habits)
         columns = filled.columns
-        filled = filled.where(~is_known[columns], reduced[columns])
-        return self._restored(filled, before).where(~known, frame)
+        return filled.where(~known[columns], reduced[columns])
+
+    def _free(self, before: Sequence[Before], n: int) -> list[Before]:
+        """Return `before` for `n` rows with nothing known, so that computed columns follow."""
+        return [
+            (frame.reindex(range(n)), pd.DataFrame(False, range(n), known.columns))
+            for frame, known in before
+        ]
+
+    def _own(self, known: pd.DataFrame) -> pd.DataFrame:
+        """Return which cells of whole rows stay as they are: none of computed columns."""
+        names = [c.name for c in self.encoder.schema.modelled]
+        kept = known.reindex(columns=names, fill_value=False)
+        kept[sorted(self.encoder.derived)] = False
+        return kept
 
     def related(self, frame: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
         """Return a filled `frame`, its unknown cells moved to where all relations hold."""

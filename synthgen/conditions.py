@@ -108,7 +108,7 @@ def parse(text: str, schema: TableSchema) -> Condition:
         raise ConfigError(
             'a condition reads COLUMN OP VALUE, for instance "income=\'>50K\'" or "age >= 30"'
         )
-    _check(condition, schema)
+    check(condition, schema)
     return condition
 
 
@@ -136,15 +136,9 @@ def _items(text: str) -> tuple[str, ...]:
     return tuple(out)
 
 
-def _check(condition: Condition, schema: TableSchema) -> None:
-    if condition.column not in schema.names:
-        raise ConfigError(
-            f"column '{condition.column}' of a condition is not in the schema"
-            f"{_meant(condition.column, schema.names)}; it has {', '.join(schema.names)}"
-        )
-    column = schema.column(condition.column)
-    if not column.is_modelled:
-        raise ConfigError(f"column '{column.name}' is regenerated, so nothing can be asked of it")
+def check(condition: Condition, schema: TableSchema) -> None:
+    """Raise ConfigError if the condition asks what no row of the schema can answer."""
+    column = known_column(condition.column, schema)
     ordered = column.kind in ("numeric", "datetime")
     if condition.operator in ("<", "<=", ">", ">=") and not ordered:
         raise ConfigError(f"column '{column.name}' has no order: use =, != or in")
@@ -159,6 +153,19 @@ def _check(condition: Condition, schema: TableSchema) -> None:
                 f"{_meant(value, column.categories) or _few(column.categories)}"
             )
     _check_declared(condition, column)
+
+
+def known_column(name: str, schema: TableSchema) -> Column:
+    """Return the modelled column called `name`; ConfigError names those that are like it."""
+    if name not in schema.names:
+        raise ConfigError(
+            f"column '{name}' is not in the schema"
+            f"{_meant(name, schema.names)}; it has {', '.join(schema.names)}"
+        )
+    column = schema.column(name)
+    if not column.is_modelled:
+        raise ConfigError(f"column '{name}' is regenerated, so nothing can be asked of it")
+    return column
 
 
 def _check_declared(condition: Condition, column: Column) -> None:

@@ -7,19 +7,21 @@ cuts are mended, rows whose computed columns do not satisfy are left out.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from synthgen import conditions as cond
-from synthgen.conditions import Condition
+from synthgen.conditions import Condition, known_column
+from synthgen.control import Control, numbers
 from synthgen.encode.categorical import RARE, CategoricalEncoder
 from synthgen.encode.numeric import NumericEncoder, units_within
 from synthgen.encode.relations import Lookup
 from synthgen.encode.table import TableEncoder
-from synthgen.gan.sample import Restriction
+from synthgen.errors import ConfigError
+from synthgen.gan.sample import Restriction, Style
 from synthgen.impossible import as_number, no_level
 from synthgen.schema import Column
 from synthgen.table import canonical_dtype
@@ -73,6 +75,32 @@ def satisfying(
     for condition in conditions:
         holds &= condition.holds(frame[condition.column], schema.column(condition.column))
     return frame if holds.all() else frame[holds].reset_index(drop=True)
+
+
+def style(encoder: TableEncoder, control: Control) -> Style:
+    """Return the numbers of `control` by token.
+
+    Raises
+    ------
+    ConfigError
+        If a column is unknown, or computed from others and so not drawn.
+    """
+    by_name = (numbers(control.temperature), numbers(control.top_p))
+    return Style(*(_by_token(n, encoder) for n in by_name))
+
+
+def _by_token(by_name: Mapping[str | None, float], encoder: TableEncoder) -> dict[int, float]:
+    """Return the numbers that are not 1 for coarse and fine tokens."""
+    drawn = {part.column for part in encoder.parts}
+    for name in by_name:
+        if name is not None and known_column(name, encoder.schema).name not in drawn:
+            raise ConfigError(
+                f"column '{name}' is computed from others and not drawn; control those"
+            )
+    layout = encoder.layout
+    owners = [*range(layout.n_coarse), *layout.parents.tolist()]
+    numbers = [by_name.get(encoder.parts[i].column, by_name.get(None, 1.0)) for i in owners]
+    return {token: number for token, number in enumerate(numbers) if number != 1}
 
 
 def _lookups(

@@ -31,6 +31,7 @@ from synthgen.config import (
     ScaleConfig,
     TrainConfig,
 )
+from synthgen.control import AS_LEARNT, Control
 from synthgen.dp import release
 from synthgen.dp.noise import Noise
 from synthgen.dp.tree import Tree, TreeDrawer
@@ -47,8 +48,9 @@ from synthgen.gan.train import Log, fit
 from synthgen.gan.transplant import Start
 from synthgen.gan.world import ALONE, World, joined
 from synthgen.impossible import together
+from synthgen.quotas import Quotas, mixed, parse_match, plan
 from synthgen.replace import MAX_NAMESPACE, namespaces, regenerate
-from synthgen.restriction import restriction, satisfying
+from synthgen.restriction import restriction, satisfying, style
 from synthgen.rng import derive, stream
 from synthgen.schema import TableSchema
 from synthgen.table import PackedTable, RealTable, SyntheticTable, canonical_dtype
@@ -276,49 +278,142 @@ class Synthesizer:
             return {k: torch.from_numpy(v) for k, v in self.generator.state().items()}
         return {k: v.detach().cpu().contiguous() for k, v in self.generator.state_dict().items()}
 
-    def _drawer(self, seed: int, asked: Restriction) -> Drawer | TreeDrawer:
+    def _drawer(
+        self, seed: int, asked: Restriction, control: Control = AS_LEARNT
+    ) -> Drawer | TreeDrawer:
         layout = self.encoder.layout
         if isinstance(self.generator, Tree):
+            if control != AS_LEARNT:
+                raise ConfigError(
+                    "a tree of noisy counts has no temperature; train engine = 'network'"
+                )
             return TreeDrawer(self.generator, layout, seed, asked.weights, BLOCK)
         return Drawer(
             self.generator,
             layout,
             seed=seed,
             restriction=asked,
+            style=style(self.encoder, control),
             steps=self.config.sample.sampling_steps,
         )
 
-    def sample(self, n: int, *, seed: int, where: Sequence[str] = ()) -> SyntheticTable:
+    def sample(
+        self,
+        n: int,
+        *,
+        seed: int,
+        where: Sequence[str] = (),
+        match: Sequence[str] = (),
+        fair: tuple[str, str] | None = None,
+        control: Control = AS_LEARNT,
+    ) -> SyntheticTable:
         """Draw `n` rows.
 
         Parameters
         ----------
         n : int
-            At least 1. The first m rows of a draw of n are the draw of m.
+            At least 1. The first m rows of a draw of n are the draw of m, but for `match` and
+            `fair`, whose counts are those of n.
         seed : int
             The same seed gives the same rows.
         where : sequence of str
             Conditions that every row satisfies, for instance ``["income='>50K'", "age >= 30"]``.
+        match : sequence of str
+            Shares that columns shall have, exact counts: ``["sex=F:0.5,M:0.5"]``; see `quotas`.
+        fair : tuple of two str, optional
+            A sensitive column and a target that shall be independent of it.
+        control : Control
+            Temperature and truncation.
 
         Raises
         ------
         ConfigError
-            If a condition cannot be read, or nothing the generator knows satisfies it.
+            If a condition cannot be read, nothing the generator knows satisfies it, or targets
+            exclude each other.
         """
-        frame = pd.concat(list(self.sample_batches(n, seed=seed, where=where)), ignore_index=True)
+        quotas = None
+        if match or fair:
+            quotas = self.quotas(n, seed=seed, where=where, match=match, fair=fair, control=control)
+        frames = self.sample_batches(n, seed=seed, where=where, quotas=quotas, control=control)
+        frame = pd.concat(list(frames), ignore_index=True)
         return SyntheticTable(self.schema, frame, synthesizer=self.fingerprint, seed=seed)
 
-    def sample_batches(
-        self, n: int, *, seed: int, where: Sequence[str] = ()
-    ) -> Iterator[pd.DataFrame]:
-        """Yield the rows of `sample` in canonical frames of bounded size."""
-        if n < 1:
-            raise ConfigError("the number of rows must be at least 1")
+    def quotas(
+        self,
+        n: int,
+        *,
+        seed: int,
+        where: Sequence[str] = (),
+        match: Sequence[str] = (),
+        fair: tuple[str, str] | None = None,
+        control: Control = AS_LEARNT,
+    ) -> Quotas:
+        """Return the exact counts of `n` rows by which shares match, for `sample_batches`.
+
+        Parameters are those of `sample`. Several columns are raked together from `PROBE` blocks
+        that are drawn without targets; so is a fair pair.
+
+        Raises
+        ------
+        ConfigError
+            If a column is asked twice, or targets exclude each other.
+        """
+        conditions = self._conditions(where)
+        axes = [parse_match(text, self.schema) for text in match]
+        asked = {name for axis in axes for name in axis.columns} | set(fair or ())
+        if both := sorted(asked & {c.column for c in conditions}):
+            raise ConfigError(f"column '{both[0]}' has a condition and is to match or to be fair")
+        free = None
+        if fair is not None or len(axes) > 1:
+            of_free = derive(seed, "free") % 2**31
+            drawn = self._drawn(PROBE * BLOCK, of_free, conditions, control)
+            free = pd.concat(list(drawn), ignore_index=True)
+        return plan(n, axes, self.schema, fair=fair, free=free)
+
+    def _conditions(self, where: Sequence[str]) -> list[Condition]:
+        """Return the parsed conditions; ConfigError if those on one column exclude each other."""
         conditions = [cond.parse(text, self.schema) for text in where]
         for name in {c.column for c in conditions}:
             asked = [c for c in conditions if c.column == name]
             cond.common_bounds(asked, self.schema.column(name))
-        drawer = self._drawer(seed, restriction(self.encoder, conditions))
+        return conditions
+
+    def sample_batches(
+        self,
+        n: int,
+        *,
+        seed: int,
+        where: Sequence[str] = (),
+        quotas: Quotas | None = None,
+        control: Control = AS_LEARNT,
+    ) -> Iterator[pd.DataFrame]:
+        """Yield the rows of `sample` in canonical frames of bounded size.
+
+        `quotas` are those of the same `n` and `where`.
+        """
+        if n < 1:
+            raise ConfigError("the number of rows must be at least 1")
+        conditions = self._conditions(where)
+        if quotas is None:
+            frames = self._drawn(n, seed, conditions, control)
+        else:
+            parts = {
+                i: self._drawn(
+                    int(count), derive(seed, "cell", i) % 2**31, [*conditions, *cell], control
+                )
+                for i, (cell, count) in enumerate(zip(quotas.cells, quotas.counts, strict=True))
+            }
+            frames = mixed(quotas, parts, stream(seed, "quotas"), CHUNK_ROWS)
+        done = 0
+        for frame in frames:
+            yield self._complete(frame, done, seed)
+            done += len(frame)
+
+    def _drawn(
+        self, n: int, seed: int, conditions: Sequence[Condition], control: Control
+    ) -> Iterator[pd.DataFrame]:
+        """Yield `n` rows of the modelled columns that satisfy every condition."""
+        drawer = self._drawer(seed, restriction(self.encoder, conditions), control)
         done = tried = 0
         while done < n:
             first = tried // BLOCK
@@ -335,7 +430,7 @@ class Synthesizer:
                     f"together; relax one of them: {self._relaxing(conditions, seed)}"
                 )
             if len(frame):
-                yield self._complete(frame, done, seed)
+                yield frame
             done += len(frame)
 
     def sample_chunk(self, number: int, n: int, *, seed: int) -> pd.DataFrame:
@@ -363,7 +458,15 @@ class Synthesizer:
         """Return a stream for each part, of the rounding habits in one chunk of rows."""
         return [stream(seed, "decode", i, chunk) for i in range(len(self.encoder.parts))]
 
-    def complete(self, rows: pd.DataFrame, *, seed: int, copies: int = 1) -> Iterator[pd.DataFrame]:
+    def complete(
+        self,
+        rows: pd.DataFrame,
+        *,
+        seed: int,
+        copies: int = 1,
+        vary: float = 0.0,
+        control: Control = AS_LEARNT,
+    ) -> Iterator[pd.DataFrame]:
         """Yield whole rows that hold the cells of `rows`, everything else drawn given these.
 
         Parameters
@@ -374,13 +477,65 @@ class Synthesizer:
             Equal seeds give equal rows.
         copies : int
             Different completions of each row; a frame is yielded for each.
+        vary : float in [0, 1]
+            Each cell of `rows` is drawn anew with this probability: variations of a row. Those of
+            a real row hold some of its cells; nothing about them is private.
+        control : Control
+
+        Raises
+        ------
+        ConfigError
+            If `vary` is no probability.
         """
-        kinds = {c.name: canonical_dtype(c) for c in self.schema.modelled}
-        frame = rows.reindex(columns=list(kinds)).reset_index(drop=True).astype(kinds)
+        if not 0 <= vary <= 1:
+            raise ConfigError("vary is a probability, from 0 to 1")
+        frame, completion = self._canonical(rows), self._completion(control)
         for copy in range(copies):
             of_copy = derive(seed, "copy", copy) % 2**31
-            drawn = self._completion.complete(frame, frame.notna(), seed=of_copy)
+            drawn = completion.complete(frame, frame.notna(), seed=of_copy, vary=vary)
             yield self._complete(drawn, copy * len(frame), seed)
+
+    def interpolate(
+        self,
+        ends: pd.DataFrame,
+        *,
+        steps: int,
+        seed: int,
+        copies: int = 1,
+        control: Control = AS_LEARNT,
+    ) -> pd.DataFrame:
+        """Return `copies` rows at each of `steps` from one row's condition to another's, in order.
+
+        See `completion.Completion.between`.
+
+        Parameters
+        ----------
+        ends : (2, columns) DataFrame
+            Some modelled columns, canonical dtypes; what either row lacks is drawn.
+        steps : int
+            At least 2: both ends are among them.
+        seed, copies : int
+        control : Control
+
+        Raises
+        ------
+        ConfigError
+            If there are not two rows, not two steps, or no column that both rows fill.
+        """
+        if len(ends) != 2 or steps < 2:
+            raise ConfigError("interpolating takes two rows, and two steps or more")
+        frame = self._canonical(ends)
+        if not frame.notna().all(axis=0).any():
+            raise ConfigError("interpolating takes a column that both rows fill")
+        drawn = self._completion(control).between(
+            frame, frame.notna(), steps=steps, copies=copies, seed=seed
+        )
+        return self._complete(drawn, 0, seed)
+
+    def _canonical(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Return every modelled column of `rows`, absent ones missing."""
+        kinds = {c.name: canonical_dtype(c) for c in self.schema.modelled}
+        return rows.reindex(columns=list(kinds)).reset_index(drop=True).astype(kinds)
 
     def impute(
         self, frame: pd.DataFrame, *, seed: int, multiple: int | None = None
@@ -401,22 +556,23 @@ class Synthesizer:
             If a column with gaps was missing on every training row.
         """
         if multiple is None:
-            return [best_guess(self._completion, frame, seed=seed)]
-        return impute(self._completion, frame, seed=seed, m=multiple)
+            return [best_guess(self._completion(), frame, seed=seed)]
+        return impute(self._completion(), frame, seed=seed, m=multiple)
 
     def score(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Return how surprising each cell of the (N, columns) `frame` is; a row's sum is its score.
 
         See `completion.Completion.surprise`. Nothing is drawn.
         """
-        return self._completion.surprise(frame)
+        return self._completion().surprise(frame)
 
-    @property
-    def _completion(self) -> Completion:
+    def _completion(self, control: Control = AS_LEARNT) -> Completion:
         if isinstance(self.generator, Tree):
             raise ConfigError("a tree of noisy counts completes no rows; train engine = 'network'")
         possible = restriction(self.encoder).weights
-        return Completion(self.encoder, Completer(self.generator, self.encoder.layout, possible))
+        drawn = style(self.encoder, control)
+        completer = Completer(self.generator, self.encoder.layout, possible, drawn)
+        return Completion(self.encoder, completer)
 
     def _complete(self, frame: pd.DataFrame, start: int, seed: int) -> pd.DataFrame:
         """Return `frame` with ids and PII written anew, in schema order."""

@@ -28,6 +28,8 @@ ROWS = {
     "synthgen.infer": 2,
     "synthgen.drift": 2,
     "synthgen.conditions": 2,
+    "synthgen.control": 2,
+    "synthgen.quotas": 2,
     "synthgen.replace": 2,
     "synthgen.demo": 2,
     "synthgen.encode": 3,

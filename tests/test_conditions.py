@@ -74,7 +74,7 @@ def test_what_is_read(text: str, expected: tuple[str, str, tuple[str, ...]]) -> 
         ("age = 1, 2", "exactly one value"),
         ("age in (1,,2)", "a list of values"),
         ("income = 'open", "a list of values"),
-        ("salary > 3", "'salary' of a condition is not in the schema"),
+        ("salary > 3", "'salary' is not in the schema"),
         ("age > old", "is no numeric"),
         ("age > nan", "is no numeric"),
         ("age > 1e999", "is no numeric"),

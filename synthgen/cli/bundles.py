@@ -97,6 +97,36 @@ def sample(
         typer.Option("--given", help="Rows to complete: some columns; empty cells are drawn too."),
     ] = None,
     copies: Annotated[int, typer.Option("--copies", min=1, help="Completions of a row.")] = 1,
+    match: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--match", help='Shares a column shall have, exact; may be repeated: "sex=F:0.5,M:0.5".'
+        ),
+    ] = None,
+    fair: Annotated[
+        str | None,
+        typer.Option("--fair", help="SENSITIVE,TARGET: make the target independent, by counts."),
+    ] = None,
+    temperature: Annotated[
+        str | None,
+        typer.Option("--temperature", help="0.8, or income=0.7,age=1.2: below 1 less varied."),
+    ] = None,
+    top_p: Annotated[
+        str | None,
+        typer.Option("--top-p", help="0.95, or age=0.9: drop the unlikely rest of each cell."),
+    ] = None,
+    seed_row: Annotated[
+        str | None,
+        typer.Option("--seed-row", help="Rows of your own to vary; the result is not private."),
+    ] = None,
+    vary: Annotated[
+        float, typer.Option("--vary", min=0, max=1, help="With --seed-row: share of cells redrawn.")
+    ] = 0.3,
+    between: Annotated[
+        str | None,
+        typer.Option("--between", help="Table of two rows: go from one condition to the other."),
+    ] = None,
+    steps: Annotated[int, typer.Option("--steps", min=2, help="With --between.")] = 5,
     seed: Seed = None,
     device: Device = None,
     overwrite: Overwrite = False,
@@ -107,26 +137,67 @@ def sample(
     Example: synthgen sample patients.bundle --rows 500 --to surgery.csv --where "ward='surgery'"
 
     Example: synthgen sample patients.bundle --given arrivals.csv --copies 5 --to arrivals-full.csv
+
+    Example: synthgen sample patients.bundle --rows 1000 --to even.csv --match "sex=F:0.5,M:0.5"
+
+    Example: synthgen sample patients.bundle --rows 1000 --to fair.csv --fair sex,readmitted
+
+    Example: synthgen sample patients.bundle --rows 1000 --to calm.csv --temperature 0.8,age=1.2
+
+    Example: synthgen sample patients.bundle --seed-row mine.csv --vary 0.3 --copies 9 --to like.csv
+
+    Example: synthgen sample patients.bundle --between two.csv --steps 5 --copies 20 --to path.csv
     """
-    from synthgen.pipeline import sample_bundle
+    from synthgen.control import Control, by_column
+    from synthgen.pipeline import Draw, sample_bundle
     from synthgen.registry import resolve
     from synthgen.rng import fresh_seed
     from synthgen.uri import absolute
 
-    if (rows is None) == (given is None) or (given and where):
-        raise ConfigError("give --rows, with any --where, or --given with any --copies")
+    if sum(x is not None for x in (rows, given, seed_row, between)) != 1:
+        raise ConfigError(
+            "give one of --rows (with any --where, --match, --fair), --given, --seed-row, --between"
+        )
+    draw = Draw(
+        rows=copies if rows is None else rows,
+        where=tuple(where or ()),
+        match=tuple(match or ()),
+        fair=None if fair is None else _pair(fair),
+        given=given if seed_row is None else seed_row,
+        vary=0.0 if seed_row is None else vary,
+        ends=between,
+        steps=steps,
+        control=Control(
+            temperature=1.0 if temperature is None else by_column(temperature, "temperature"),
+            top_p=1.0 if top_p is None else by_column(top_p, "top_p"),
+        ),
+    )
     manifest = sample_bundle(
         resolve(bundle),
         absolute(to),
-        rows=copies if rows is None else rows,
-        given=given,
+        draw,
         seed=fresh_seed() if seed is None else seed,
-        where=where or (),
         device=device or "auto",
         overwrite=overwrite,
     )
+    if parity := manifest.facts.get("parity_difference"):
+        say(
+            f"demographic parity difference: {parity[0]:.3f} as drawn, {parity[1]:.3f} in this file"
+        )
+    if seed_row is not None:
+        say(
+            "variations hold cells of the rows they vary: as private as these, whatever was redrawn"
+        )
     say(manifest.privacy)
     typer.echo(manifest.to_json() if as_json else to)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    """Read SENSITIVE,TARGET."""
+    names = [name.strip() for name in text.split(",")]
+    if len(names) != 2 or names[0] == names[1]:
+        raise ConfigError("--fair reads SENSITIVE,TARGET: two different columns")
+    return names[0], names[1]
 
 
 @app.command()

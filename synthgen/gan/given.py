@@ -7,7 +7,8 @@ order; the fine tokens follow in the same way, as in training.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,15 @@ from torch import Tensor
 from synthgen.encode.column import EncodedTable, Ints, Layout
 from synthgen.gan.nets import Generator, half_precision
 from synthgen.gan.passes import passes
-from synthgen.gan.sample import BLOCK, draw_levels, draw_offsets, for_rows, log_weights
+from synthgen.gan.sample import (
+    BLOCK,
+    PLAIN,
+    Style,
+    draw_levels,
+    draw_offsets,
+    for_rows,
+    log_weights,
+)
 from synthgen.rng import derive
 
 #: Log weights that are added to a token's logits, by token: (L,), (L, F) by the parent's level for
@@ -25,6 +34,33 @@ from synthgen.rng import derive
 Weights = Mapping[int, npt.NDArray[np.float64]]
 #: Least log probability of a token: what no training row holds is surprising, not impossible.
 LEAST = -20.0
+
+
+@dataclass(frozen=True, repr=False)
+class Blend:
+    """Two conditions a row: unknown tokens are drawn from between them.
+
+    Log probabilities are interpolated: p(x | first) ** (1 - share) * p(x | second) ** share, token
+    by token, each given what is drawn already.
+
+    Attributes
+    ----------
+    first, second : (N, T) int
+        Values of the known tokens.
+    share : (N,) float in [0, 1]
+        0 draws from the first condition, 1 from the second.
+    """
+
+    first: Ints
+    second: Ints
+    share: npt.NDArray[np.float64]
+
+    def rows(self, rows: slice, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the tensors of some rows."""
+        first, second = (
+            torch.from_numpy(t[rows].astype(np.int64)).to(device) for t in (self.first, self.second)
+        )
+        return first, second, torch.from_numpy(self.share[rows]).to(device, torch.float32)
 
 
 class Completer:
@@ -36,14 +72,18 @@ class Completer:
     layout : Layout
     possible : mapping of token to array
         Log weights of the levels that may be drawn at all, as in `sample.Restriction`.
+    style : Style
+        Of what is drawn; surprise is of what was learnt.
     """
 
     @torch.no_grad()
-    def __init__(self, generator: Generator, layout: Layout, possible: Weights) -> None:
+    def __init__(
+        self, generator: Generator, layout: Layout, possible: Weights, style: Style = PLAIN
+    ) -> None:
         self._skeleton, self._detail = generator.skeleton, generator.detail
         self._passes = passes(generator.skeleton)
         self._device = generator.skeleton.bias.device
-        self._layout = layout
+        self._layout, self._style = layout, style
         self._rules = {t: log_weights(w, self._device) for t, w in possible.items()}
 
     @torch.no_grad()
@@ -54,6 +94,7 @@ class Completer:
         *,
         seed: int,
         rows_allow: Weights | None = None,
+        blend: Blend | None = None,
     ) -> EncodedTable:
         """Draw what is not known of N rows; equal seeds give equal rows.
 
@@ -66,6 +107,8 @@ class Completer:
         seed : int
         rows_allow : mapping of coarse token to (N, L), optional
             Log weights of a row's own, beside those of all rows.
+        blend : Blend, optional
+            Two conditions for each row instead of its own known tokens.
 
         Returns
         -------
@@ -80,7 +123,8 @@ class Completer:
             allow = {t: log_weights(w[rows], self._device) for t, w in rows_allow.items()}
             block = torch.from_numpy(out[rows]).to(self._device, torch.int64)
             is_known = torch.from_numpy(known[rows]).to(self._device)
-            block = self._fill(block, is_known, allow, noise)
+            ends = None if blend is None else blend.rows(rows, self._device)
+            block = self._fill(block, is_known, allow, noise, ends)
             out[rows] = block.to("cpu", torch.int32).numpy()
             drawn = draw_offsets(self._detail, self._layout, block, noise)
             offsets[rows] = drawn.cpu().numpy()
@@ -92,31 +136,38 @@ class Completer:
         known: Tensor,
         allow: Mapping[int, Tensor],
         noise: torch.Generator,
+        ends: tuple[Tensor, Tensor, Tensor] | None,
     ) -> Tensor:
         """Return (B, T) tokens with the unknown ones drawn: the coarse, then the fine ones."""
         net, n_coarse = self._passes, self._layout.n_coarse
-        state = net.start(len(tokens))
+        shown = (tokens,) if ends is None else ends[:2]
+        states = [net.start(len(tokens)) for _ in shown]
         for first, last in ((0, n_coarse), (n_coarse, tokens.shape[1])):
             for token in range(first, last):
-                state = self._show(state, token, tokens, known[:, token].nonzero().squeeze(1))
+                self._show(states, token, shown, known[:, token].nonzero().squeeze(1))
             order = torch.randperm(last - first, generator=noise, device=self._device) + first
             for token in order.tolist():
                 rows = (~known[:, token]).nonzero().squeeze(1)
                 if len(rows) == 0:
                     continue
-                logits = net.logits(net.hidden(state[:, rows]), token, tokens[rows])
+                each = [net.logits(net.hidden(s[:, rows]), token, tokens[rows]) for s in states]
+                logits = each[0] if ends is None else _blended(each, ends[2][rows])
                 logits = logits + self._rule(token, tokens[rows])
                 if token in allow:
                     logits = logits + allow[token][rows]
-                tokens[rows, token] = draw_levels(logits, noise)
-                state = self._show(state, token, tokens, rows)
+                drawn = draw_levels(self._style.shaped(logits, token), noise)
+                for values in (tokens, *shown):
+                    values[rows, token] = drawn
+                self._show(states, token, shown, rows)
         return tokens
 
-    def _show(self, state: Tensor, token: int, tokens: Tensor, rows: Tensor) -> Tensor:
-        """Return the state once `rows` show one token."""
+    def _show(
+        self, states: list[Tensor], token: int, shown: Sequence[Tensor], rows: Tensor
+    ) -> None:
+        """Show one token of `rows` to each state, in place."""
         if len(rows):
-            state[:, rows] = self._passes.show(state[:, rows], token, tokens[rows, token])
-        return state
+            for state, values in zip(states, shown, strict=True):
+                state[:, rows] = self._passes.show(state[:, rows], token, values[rows, token])
 
     @torch.no_grad()
     def surprise(self, tokens: Ints) -> npt.NDArray[np.float64]:
@@ -150,6 +201,12 @@ class Completer:
         if rule is None:
             return 0.0
         return for_rows(rule, token, tokens, self._layout)
+
+
+def _blended(each: Sequence[Tensor], share: Tensor) -> Tensor:
+    """Return the interpolated log probabilities of two (B, L) logits by (B,) shares."""
+    first, second = (torch.log_softmax(logits, dim=1) for logits in each)
+    return torch.lerp(first, second, share[:, None])
 
 
 def _blocks(n: int) -> Iterator[slice]:

@@ -47,6 +47,38 @@ class Restriction:
     first: tuple[int, ...] = ()
 
 
+@dataclass(frozen=True)
+class Style:
+    """How a draw departs from what was learnt, by token; what is not listed is drawn as learnt.
+
+    Attributes
+    ----------
+    temperature : mapping of token to float
+        Logits are divided by it.
+    top_p : mapping of token to float
+        Share of the probability that the likeliest levels, which stay, hold together at least
+        (nucleus sampling, Holtzman et al. 2020).
+    """
+
+    temperature: Mapping[int, float] = field(default_factory=dict)
+    top_p: Mapping[int, float] = field(default_factory=dict)
+
+    def shaped(self, logits: Tensor, token: int) -> Tensor:
+        """Return the (B, L) logits by which one token is drawn."""
+        if token in self.temperature:
+            logits = logits / self.temperature[token]
+        if token in self.top_p:
+            ordered, levels = logits.sort(dim=1, descending=True)
+            mass = torch.softmax(ordered, dim=1)
+            beyond = mass.cumsum(dim=1) - mass >= self.top_p[token]
+            logits = logits.masked_fill(beyond.gather(1, levels.argsort(dim=1)), _IMPOSSIBLE)
+        return logits
+
+
+#: Rows as they were learnt.
+PLAIN = Style()
+
+
 def visiting_groups(
     layout: Layout, first: tuple[int, ...], steps: int | None, noise: torch.Generator
 ) -> list[list[int]]:
@@ -114,6 +146,7 @@ class Drawer:
     layout : Layout
     seed : int
     restriction : Restriction
+    style : Style
     steps : int, optional
         Passes for a row's tokens; None for one a token.
     """
@@ -126,13 +159,14 @@ class Drawer:
         *,
         seed: int,
         restriction: Restriction,
+        style: Style = PLAIN,
         steps: int | None = None,
     ) -> None:
         self._detail, self._skeleton = generator.detail, generator.skeleton
         self._passes = passes(generator.skeleton)
         self._device = generator.skeleton.bias.device
         self._layout, self._seed, self._steps = layout, seed, steps
-        self._first = restriction.first
+        self._first, self._style = restriction.first, style
         self._rules = {t: log_weights(w, self._device) for t, w in restriction.weights.items()}
         self._tails = Tails(layout, seed, 0)
 
@@ -177,7 +211,7 @@ class Drawer:
                     rows = _resample(free, logits, noise)
                     tokens, state, logits = tokens[rows], state[:, rows], logits[rows]
                     prefixes.take(rows)
-                chosen = draw_levels(logits, noise)
+                chosen = draw_levels(self._style.shaped(logits, token), noise)
                 tokens[:, token] = chosen
                 state = net.show(state, token, chosen)
                 prefixes.append(chosen, free.shape[1])

@@ -7,7 +7,7 @@ from there. `run` and `resume` compose the stages; so does the Prefect flow in
 `flows/synthesize.py`.
 """
 
-from synthgen.pipeline.bundles import sample_bundle, train_bundle
+from synthgen.pipeline.bundles import Draw, sample_bundle, train_bundle
 from synthgen.pipeline.drawing import MAX_JUDGED_ROWS, generate, synthetic_table
 from synthgen.pipeline.judging import refusal, validate
 from synthgen.pipeline.leaving import export, export_to
@@ -38,6 +38,7 @@ from synthgen.pipeline.training import previews, save_bundle, train, uses_gpu
 
 __all__ = [
     "MAX_JUDGED_ROWS",
+    "Draw",
     "Outcome",
     "advance",
     "at_work",

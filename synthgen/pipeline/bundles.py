@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synthgen.audit_log import AuditLog
 from synthgen.config import RunConfig
+from synthgen.control import AS_LEARNT, Control
 from synthgen.errors import (
     ConfigError,
     GateRefused,
@@ -37,8 +39,11 @@ from synthgen.table import (
 from synthgen.uri import absolute
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from synthgen.checks.check import Measurement
     from synthgen.checks.gate import Decision
+    from synthgen.synthesizer import Synthesizer
 
 STRUCTURE_CHECKED = (
     "Only schema and structure were checked: a bundle has no holdout to judge fidelity or privacy "
@@ -104,20 +109,96 @@ def _tell_step(step: Event) -> None:
         tell({"event": "step", **step})
 
 
+@dataclass(frozen=True)
+class Draw:
+    """What `sample` is asked for: so many rows, or so many for each row of a file.
+
+    Attributes
+    ----------
+    rows : int
+        Of the table; with `given` completions of each of its rows, with `ends` rows a step.
+    where, match : tuple of str
+    fair : tuple of two str, optional
+        See `Synthesizer.sample`.
+    given : str, optional
+        Table of some columns, whose rows are completed.
+    vary : float
+        Probability with which a cell of `given` is drawn anew all the same.
+    ends : str, optional
+        Table of two rows, to go from one to the other in `steps`.
+    steps : int
+    control : Control
+    """
+
+    rows: int
+    where: tuple[str, ...] = ()
+    match: tuple[str, ...] = ()
+    fair: tuple[str, str] | None = None
+    given: str | None = None
+    vary: float = 0.0
+    ends: str | None = None
+    steps: int = 5
+    control: Control = AS_LEARNT
+
+    def __post_init__(self) -> None:
+        if self.given is not None and self.ends is not None:
+            raise ConfigError("rows are completed or gone between, not both: drop one of the files")
+        asked = bool(self.where or self.match or self.fair)
+        if asked and (self.given is not None or self.ends is not None):
+            raise ConfigError(
+                "conditions, matches and fairness are for rows drawn freely, not for given ones"
+            )
+
+    def frames(
+        self, fitted: Synthesizer, seed: int
+    ) -> tuple[Iterator[pd.DataFrame], int, dict[str, Any]]:
+        """Return the drawn frames, how many rows they hold, and facts for the manifest."""
+        from synthgen.uses import given_rows
+
+        facts: dict[str, Any] = {"conditions": len(self.where), "given": self.given is not None}
+        if self.control != AS_LEARNT:
+            facts["control"] = self.control.facts
+        if self.ends is not None:
+            ends = given_rows(self.ends, fitted.schema)
+            frame = fitted.interpolate(
+                ends, steps=self.steps, seed=seed, copies=self.rows, control=self.control
+            )
+            return iter([frame]), len(frame), facts | {"steps": self.steps}
+        if self.given is not None:
+            asked = given_rows(self.given, fitted.schema)
+            frames = fitted.complete(
+                asked, seed=seed, copies=self.rows, vary=self.vary, control=self.control
+            )
+            return frames, self.rows * len(asked), facts | {"vary": self.vary}
+        quotas = None
+        if self.match or self.fair:
+            quotas = fitted.quotas(
+                self.rows,
+                seed=seed,
+                where=self.where,
+                match=self.match,
+                fair=self.fair,
+                control=self.control,
+            )
+            facts["cells"] = len(quotas.cells)
+            if quotas.parity is not None:
+                facts["parity_difference"] = [round(value, 6) for value in quotas.parity]
+        frames = fitted.sample_batches(
+            self.rows, seed=seed, where=self.where, quotas=quotas, control=self.control
+        )
+        return frames, self.rows, facts
+
+
 def sample_bundle(
     bundle: Path,
     target: str | Path,
+    draw: Draw,
     *,
-    rows: int,
     seed: int,
-    where: Sequence[str] = (),
-    given: str | None = None,
     device: str = "auto",
     overwrite: bool = False,
 ) -> Manifest:
-    """Draw `rows` from a bare bundle into `target`; only schema and structure can be checked.
-
-    With `given`, a table of some columns, each of its rows is completed `rows` times instead.
+    """Draw from a bare bundle into `target`; only schema and structure can be checked.
 
     Raises
     ------
@@ -129,15 +210,9 @@ def sample_bundle(
     with sink.hold(), boundary("sample"):
         from synthgen.checks.expectations import check_frames
         from synthgen.synthesizer import Synthesizer
-        from synthgen.uses import given_rows
 
         fitted = Synthesizer.load(bundle, device=device)
-        if given is None:
-            frames = fitted.sample_batches(rows, seed=seed, where=where)
-        else:
-            asked = given_rows(given, fitted.schema)
-            frames = fitted.complete(asked, seed=seed, copies=rows)
-            rows *= len(asked)
+        frames, rows, asked = draw.frames(fitted, seed)
         sink.check_space(rows=rows, columns=len(fitted.schema.columns))
         # Many rows do not fit into memory: they wait in a file that nobody else can read.
         with tempfile.TemporaryDirectory(prefix=".synthgen-", dir=sink.scratch()) as folder:
@@ -149,8 +224,7 @@ def sample_bundle(
             if not decision.passed:
                 raise GateRefused(refusal(decision))
             facts = {
-                "conditions": len(where),
-                "given": given is not None,
+                **asked,
                 "warm_start": fitted.facts.get("warm_start", []),
                 "versions": versions("synthgen", "torch", "numpy"),
             }
