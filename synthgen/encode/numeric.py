@@ -581,12 +581,13 @@ def _around(known: Floats, bounds: Bounds, k: int, grain: float) -> tuple[Floats
 
 
 def _capped(distance: Floats, k: int) -> Floats:
-    """Return distances of at most `REACH` times the mean of the nearer half, of k at least.
+    """Return distances of at most `REACH` times the mean of the nearer half (k if that is more).
 
     A mean in which one row dominates tells that row (the dominance rule of statistical disclosure
     control, Hundepool et al. 2012, chapter 4); beyond the cap it makes no difference how far.
     """
-    near = np.sort(distance)[: max(k, len(distance) // 2)]
+    m = len(distance)
+    near = np.sort(distance)[: max(1, m // 2, min(k, m - 1))]  # never the furthest one
     return np.minimum(distance, min(REACH * _mean(near), MAX))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from synthgen.encode.column import Codes
@@ -308,6 +308,7 @@ def test_a_tail_does_not_cross_zero_where_no_k_rows_do() -> None:
     k=st.integers(3, 10),
     change=st.sampled_from([1e4, 1e7, 1e11, -1e4, -1e11]),
 )
+@example(values=np.r_[np.zeros(61), 1.0, 1.0], k=3, change=1e4)  # a tail of k rows, it among them
 def test_changing_one_row_moves_nothing_beyond_what_the_others_span(
     values: np.ndarray, k: int, change: float
 ) -> None:
