@@ -231,7 +231,10 @@ def _moment(text: str, column: Column) -> pd.Timestamp:
         return stamp
     if stamp.tz is None:
         return stamp.tz_localize(column.timezone, ambiguous=True, nonexistent="shift_forward")
-    return stamp.tz_convert(column.timezone)
+    try:
+        return stamp.tz_convert(column.timezone)
+    except NotImplementedError:
+        raise ValueError("the moment lies outside the years 1 to 9999") from None
 
 
 def common_bounds(conditions: Sequence[Condition], column: Column) -> tuple[Any, Any]:

@@ -46,7 +46,9 @@ PRESETS: dict[str, dict[str, str]] = {
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False
+    )
 
 
 #: A threshold of the gate; "off" waives its rule (TOML has no null).
@@ -387,6 +389,14 @@ class DriftConfig(_Section):
     max_ks: float = Field(0.15, gt=0, le=1, description="distance of a number's distribution")
 
 
+class ExportConfig(_Section):
+    """How the synthetic table is written."""
+
+    keep_formulas: bool = Field(
+        False, description="CSV: leave texts that a spreadsheet would run without an apostrophe"
+    )
+
+
 class RunsConfig(_Section):
     """What happens to run folders."""
 
@@ -442,11 +452,14 @@ class RunConfig(_Section):
     report: ReportConfig = ReportConfig()
     drift: DriftConfig = DriftConfig()
     runs: RunsConfig = RunsConfig()
+    export: ExportConfig = ExportConfig()
     scale: ScaleConfig = ScaleConfig()
 
     @field_validator("data", "to", "warm_start", "schema_path")
     @classmethod
-    def _refuse_secrets(cls, value: str | None) -> str | None:
+    def _refuse_secrets_and_nul(cls, value: str | None) -> str | None:
+        if "\0" in (value or ""):
+            raise ValueError("a NUL character names no place")
         try:
             refuse_secrets(value or "")
         except ConfigError as error:
@@ -477,8 +490,8 @@ class RunConfig(_Section):
     def from_toml(cls, text: str) -> RunConfig:
         """Read a TOML text."""
         try:
-            values = tomllib.loads(text)
-        except (tomllib.TOMLDecodeError, RecursionError) as error:
+            values = tomllib.loads(text)  # a ValueError also for a number of 5,000 digits
+        except (ValueError, RecursionError) as error:
             raise ConfigError(f"the configuration is not valid TOML: {error}") from None
         return cls.build(values)
 

@@ -84,6 +84,7 @@ def export(
     *,
     manifest: Mapping[str, Any],
     overwrite: bool = False,
+    keep_formulas: bool = False,
     privacy: str = PRIVACY_STATEMENT,
     measured: bool = True,
 ) -> Manifest:
@@ -101,6 +102,8 @@ def export(
         Further facts for the manifest: strings and numbers, never a cell.
     overwrite : bool
         Whether an existing target is replaced.
+    keep_formulas : bool
+        Of CSV: whether texts that a spreadsheet would run are written as they are.
     privacy : str
         What the manifest says is promised.
     measured : bool
@@ -149,7 +152,7 @@ def export(
         )
 
     created = datetime.now(UTC).isoformat(timespec="seconds")
-    sink = open_sink(str(target))
+    sink = open_sink(str(target), keep_formulas=keep_formulas)
     written = sink.put(table, judge, lambda w: describe(w).to_json(), overwrite=overwrite)
     return describe(written)
 

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -155,6 +157,8 @@ class Constraint:
         needs, allows = self.kind == "constant", self.kind in ("constant", "product")
         if (needs and self.value is None) or (self.value is not None and not allows):
             raise SchemaError(f"{label}: 'value' is the sum of a constant, or factor of a product")
+        if self.value is not None and not _is_finite(self.value):
+            raise SchemaError(f"{label}: 'value' must be finite")
 
 
 #: Least and most columns of each kind of constraint.
@@ -211,9 +215,9 @@ def _column_problems(c: Column) -> list[str]:
             problems.append(f"{attribute} of kind '{c.kind}' must be a number (datetime: a text)")
         elif c.kind == "id" and attribute == "maximum":
             problems.append("maximum does not apply to kind 'id'")
-        elif c.kind == "datetime" and not _is_iso(str(value)):
+        elif c.kind == "datetime" and not _is_moment(str(value), c.timezone):
             problems.append(f"{attribute} is not ISO 8601, for instance 2024-01-31T00:00:00")
-        elif c.kind == "numeric" and not abs(float(value)) < float("inf"):
+        elif c.kind != "datetime" and not _is_finite(value):
             problems.append(f"{attribute} must be finite")
     if not problems and c.minimum is not None and c.maximum is not None and c.minimum > c.maximum:  # type: ignore[operator]
         problems.append("minimum is above maximum")
@@ -243,12 +247,23 @@ def _without_draft(column: Column) -> Column:
     return dataclasses.replace(column, minimum=None, maximum=None, categories=None)
 
 
-def _is_iso(text: str) -> bool:
+def _is_moment(text: str, timezone: str | None) -> bool:
+    """Whether `text` is ISO 8601, and still lies in the years 1 to 9999 in the column's zone."""
     try:
-        datetime.fromisoformat(text)
-    except ValueError:
+        moment = datetime.fromisoformat(text)
+        if moment.tzinfo is not None and timezone is not None and is_zone(timezone):
+            moment.astimezone(ZoneInfo(timezone))
+    except (ValueError, OverflowError):
         return False
     return True
+
+
+def _is_finite(value: float) -> bool:
+    """Whether `value` is a number that a float64 can hold; whole ones of TOML have no end."""
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def is_zone(name: str) -> bool:
@@ -276,6 +291,9 @@ class TableSchema:
         Of CSV files.
     strip : bool
         Whether blanks around CSV cells are dropped (``39, State-gov`` in UCI files).
+    escaped : bool
+        Whether CSV cells and names that a spreadsheet would run stand behind an apostrophe, as
+        `synthgen` exports them; reading takes it off.
     missing : tuple of str
         Texts that mean missing in every column, besides the empty field, for instance ``?``.
     """
@@ -286,6 +304,7 @@ class TableSchema:
     delimiter: str = ","
     encoding: str = "utf-8"
     strip: bool = False
+    escaped: bool = False
     missing: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -294,13 +313,17 @@ class TableSchema:
             problems.append("name: letters, digits, '.', '_' and '-' only, 64 at most")
         if not self.columns:
             problems.append("a schema needs at least one column")
-        names = [c.name for c in self.columns]
-        problems += [f"column '{n}' is listed twice" for n in set(names) if names.count(n) > 1]
+        counts = Counter(c.name for c in self.columns)
+        problems += [f"column '{n}' is listed twice" for n, count in counts.items() if count > 1]
         for role in get_args(Role):
             if sum(c.role == role for c in self.columns) > 1:
                 problems.append(f"more than one column has the role '{role}'")
-        if len(self.delimiter) != 1:
-            problems.append("csv.delimiter must be one character")
+        if not re.fullmatch(r"[\x01-\x7f]", self.delimiter) or (
+            self.delimiter.isalnum() or self.delimiter in '"\r\n'
+        ):
+            problems.append(
+                "csv.delimiter must be one ASCII character, no letter, digit, quote or line end"
+            )
         problems += constraint_problems(self.constraints, self.columns)
         if problems:
             raise SchemaError("\n".join(problems))
@@ -368,7 +391,7 @@ class TableSchema:
         document["name"] = self.name
         csv = {
             k: getattr(self, k)
-            for k in ("delimiter", "encoding", "strip", "missing")
+            for k in ("delimiter", "encoding", "strip", "escaped", "missing")
             if getattr(self, k) != _default(TableSchema, k)
         }
         if csv:
@@ -392,8 +415,8 @@ class TableSchema:
     def from_toml(cls, text: str) -> TableSchema:
         """Read what `to_toml` or a person wrote; SchemaError lists every problem of all columns."""
         try:
-            raw = tomllib.loads(text)
-        except (tomllib.TOMLDecodeError, RecursionError) as error:
+            raw = tomllib.loads(text)  # a ValueError also for a number of 5,000 digits
+        except (ValueError, RecursionError) as error:
             raise SchemaError(f"the schema is not valid TOML: {error}") from None
         return cls._from_dict(raw)
 
@@ -407,9 +430,18 @@ class TableSchema:
         if raw.get("format") != FORMAT_VERSION:
             problems.append(f"'format' must be {FORMAT_VERSION}")
         csv, listed, columns = raw.get("csv", {}), raw.get("column", []), []
-        if not isinstance(csv, Mapping) or not isinstance(listed, list):
-            raise SchemaError("'csv' must be a table and 'column' an array of tables: [[column]]")
-        allowed_csv = {"delimiter": str, "encoding": str, "strip": bool, "missing": list}
+        ruled = raw.get("constraint", [])
+        if not (isinstance(csv, Mapping) and isinstance(listed, list) and isinstance(ruled, list)):
+            raise SchemaError(
+                "'csv' must be a table, 'column' and 'constraint' an array of tables: [[column]]"
+            )
+        allowed_csv = {
+            "delimiter": str,
+            "encoding": str,
+            "strip": bool,
+            "escaped": bool,
+            "missing": list,
+        }
         for key, value in csv.items():
             if key not in allowed_csv or not isinstance(value, allowed_csv[key]):
                 problems.append(f"'csv.{key}' is unknown or has the wrong type")
@@ -421,7 +453,7 @@ class TableSchema:
                     f"{error}" if "column" in str(error) else f"column {number}: {error}"
                 )
         rules = []
-        for number, entry in enumerate(raw.get("constraint", []), 1):
+        for number, entry in enumerate(ruled, 1):
             try:
                 rules.append(_constraint_from_dict(entry))
             except SchemaError as error:
@@ -480,7 +512,7 @@ def _constraint_from_dict(entry: Any) -> Constraint:
     return Constraint(
         kind=entry["kind"],
         columns=tuple(entry["columns"]),
-        value=None if value is None else float(value),
+        value=float(value) if value is not None and _is_finite(value) else value,
     )
 
 

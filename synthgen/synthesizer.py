@@ -25,6 +25,7 @@ from synthgen.completion import Completion, best_guess, impute
 from synthgen.conditions import Condition
 from synthgen.config import (
     DriftConfig,
+    ExportConfig,
     ReportConfig,
     RunConfig,
     RunsConfig,
@@ -612,6 +613,7 @@ class Synthesizer:
             "drift": DriftConfig(),
             "report": ReportConfig(),
             "runs": RunsConfig(),
+            "export": ExportConfig(),
             "scale": ScaleConfig(),
         }
         public = self.config.model_copy(update=private)
@@ -688,14 +690,27 @@ def _restored(
 ) -> Generator | Tree:
     if network.get("tree"):
         return Tree.from_state({k: v.numpy() for k, v in state.items()}, encoder.layout)
-    generator = Generator(
-        encoder.layout,
-        width=int(network["width"]),
-        depth=int(network["depth"]),
-        latent=config.latent,
-        detail=bool(network["detail"]),
-        form=Form.of(config),
-    )
+    # As configurations are bounded: the shapes of a stranger's network cost nothing on "meta".
+    shape = TrainConfig(width=network["width"], depth=network["depth"])
+    width, depth = shape.width, shape.depth
+    if width is None or depth is None:
+        raise ValueError("the network has no size")
+
+    def built() -> Generator:
+        return Generator(
+            encoder.layout,
+            width=width,
+            depth=depth,
+            latent=config.latent,
+            detail=bool(network["detail"]),
+            form=Form.of(config),
+        )
+
+    with torch.device("meta"):
+        expected = {name: tensor.shape for name, tensor in built().state_dict().items()}
+    if expected != {name: tensor.shape for name, tensor in state.items()}:
+        raise ValueError("the weights are not those of the network")
+    generator = built()
     generator.load_state_dict(state)
     return generator
 

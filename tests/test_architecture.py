@@ -15,6 +15,7 @@ ROWS = {
     "synthgen.errors": 0,
     "synthgen.rng": 0,
     "synthgen.files": 0,
+    "synthgen.formulas": 0,
     "synthgen.uri": 0,
     "synthgen.schema": 1,
     "synthgen.config": 1,

@@ -18,6 +18,7 @@ from synthgen.cli.options import (
     Delta,
     Device,
     Epsilon,
+    KeepFormulas,
     LogJson,
     Overwrite,
     Quiet,
@@ -130,6 +131,7 @@ def sample(
     seed: Seed = None,
     device: Device = None,
     overwrite: Overwrite = False,
+    keep_formulas: KeepFormulas = False,
     as_json: AsJson = False,
 ) -> None:
     """Draw rows from a bundle. Only schema and structure can be checked; the manifest says so.
@@ -179,6 +181,7 @@ def sample(
         seed=fresh_seed() if seed is None else seed,
         device=device or "auto",
         overwrite=overwrite,
+        keep_formulas=keep_formulas,
     )
     if parity := manifest.facts.get("parity_difference"):
         say(

@@ -9,7 +9,18 @@ from typing import Annotated
 import typer
 
 from synthgen.cli.app import app, say, verb
-from synthgen.cli.options import AsJson, LogJson, Overwrite, Quiet, Run, Schema, Target, To, Verbose
+from synthgen.cli.options import (
+    AsJson,
+    KeepFormulas,
+    LogJson,
+    Overwrite,
+    Quiet,
+    Run,
+    Schema,
+    Target,
+    To,
+    Verbose,
+)
 from synthgen.cli.printing import (
     finish,
     print_comparison,
@@ -95,6 +106,7 @@ def export(
     run: Annotated[str, typer.Argument(help="Run folder, or model from one: NAME[@VERSION].")],
     to: To,
     overwrite: Overwrite = False,
+    keep_formulas: KeepFormulas = False,
     as_json: AsJson = False,
 ) -> None:
     """Write the synthetic table of a run to another target, by the decision that it has.
@@ -106,7 +118,7 @@ def export(
     from synthgen.run_folder import RunFolder
 
     folder = RunFolder.open(resolve_run(run))
-    manifest = pipeline.export_to(folder, to, overwrite=overwrite)
+    manifest = pipeline.export_to(folder, to, overwrite=overwrite, keep_formulas=keep_formulas)
     typer.echo(manifest.to_json() if as_json else to)
 
 

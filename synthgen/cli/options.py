@@ -44,6 +44,10 @@ RunDir = Annotated[
     Path | None, typer.Option("--run-dir", help="Run folder; left out: runs/<time>-<random>.")
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing target.")]
+KeepFormulas = Annotated[
+    bool,
+    typer.Option("--keep-formulas", help="CSV: no apostrophe before what a spreadsheet would run."),
+]
 AcceptDrift = Annotated[
     bool,
     typer.Option("--accept-drift", help="Go on although the input has changed; recorded."),

@@ -20,6 +20,7 @@ from synthgen.cli.options import (
     Delta,
     Device,
     Epsilon,
+    KeepFormulas,
     LogJson,
     Overwrite,
     Quiet,
@@ -58,6 +59,7 @@ def run(
     ] = None,
     accept_drift: AcceptDrift = False,
     overwrite: Overwrite = False,
+    keep_formulas: KeepFormulas = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Read, plan, write nothing.")] = False,
     tensorboard: TensorBoard = None,
     quiet: Quiet = False,
@@ -83,6 +85,7 @@ def run(
         delta=delta,
         charge_metadata=charge_metadata or None,
         overwrite=overwrite or None,
+        export={"keep_formulas": keep_formulas or None},
         drift={"reference": compare, "accept": accept_drift or None},
     )
     if dry_run:

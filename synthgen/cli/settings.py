@@ -33,10 +33,10 @@ def settings_from(
     if private:
         train = base.get("train", {})
         base["train"] = {**train, "dp": {**(train.get("dp") or {}), **private}}
-    options["drift"] = {
-        **base.get("drift", {}),
-        **{k: v for k, v in (options.get("drift") or {}).items() if v is not None},
-    }
+    for section, nested in options.items():
+        if isinstance(nested, dict):
+            given = {k: v for k, v in nested.items() if v is not None}
+            options[section] = {**base.get(section, {}), **given}
     settings = RunConfig.build({**base, **{k: v for k, v in options.items() if v is not None}})
     if not settings.data:
         raise ConfigError("no input: give --data, or 'data' in the configuration")

@@ -146,6 +146,11 @@ class CategoricalEncoder:
 
     @classmethod
     def from_json(cls, state: State) -> CategoricalEncoder:
-        """Rebuild what `to_json` wrote."""
-        counts = np.array(state["counts"], np.float64)
-        return cls(tuple(state["levels"]), counts, bool(state["closed"]))
+        """Rebuild what `to_json` wrote; ValueError for what it never writes."""
+        counts, levels = np.array(state["counts"], np.float64), state["levels"]
+        texts = all(isinstance(level, str) for level in levels)
+        if not texts or len(set(levels)) < len(levels) or counts.shape != (len(levels) + 2,):
+            raise ValueError("levels are distinct texts, each with its count")
+        if not (np.isfinite(counts).all() and (counts >= 0).all()):
+            raise ValueError("counts are finite and not negative")
+        return cls(tuple(levels), counts, bool(state["closed"]))

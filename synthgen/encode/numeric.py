@@ -363,9 +363,9 @@ class NumericEncoder:
 
     @classmethod
     def from_json(cls, state: State) -> NumericEncoder:
-        """Rebuild what `to_json` wrote."""
+        """Rebuild what `to_json` wrote; ValueError for what it never writes."""
         habits = np.array(state["habits"], np.float64).reshape(-1, len(state["steps"]))
-        return cls(
+        encoder = cls(
             np.array(state["lower"], np.float64),
             np.array(state["upper"], np.float64),
             np.array(state["level"], np.int64),
@@ -376,6 +376,28 @@ class NumericEncoder:
             tuple(state["steps"]),
             (float(state["tails"][0]), float(state["tails"][1])),
         )
+        encoder._refuse_impossible()
+        return encoder
+
+    def _refuse_impossible(self) -> None:
+        """Raise ValueError unless the parts fit together: tokens are sizes of what is allocated."""
+        j, floats = len(self.lower), (self.lower, self.upper, self.counts, self.habits)
+        unit = 1.0 if self.unit is None else self.unit
+        possible = (
+            self.upper.shape == self.level.shape == self.fine.shape == (j,)
+            and self.counts.shape == (j + 1,)
+            and all(np.isfinite(f).all() for f in floats)
+            and bool((self.lower <= self.upper).all() and (self.counts >= 0).all())
+            and bool(((self.level >= 1) & (self.level <= j)).all())
+            and bool(((self.fine >= 0) & (self.fine < MAX_FINE)).all())
+            and self.habits.shape == (self.n_levels, len(self.steps))
+            and all(type(step) is int and step > 0 for step in self.steps)
+            and isinstance(unit, int | float)
+            and 0 < unit < np.inf
+            and all(0 < tail < np.inf for tail in self.tails)
+        )
+        if not possible:
+            raise ValueError("cells, tokens and counts of a number do not fit together")
 
 
 def _unit(known: Floats, decimals: int, k: int) -> float:

@@ -33,6 +33,7 @@ MAX_LOOKUP = 1_000
 PROBE = 24
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what is too large for a float64 is no relation
 def find(
     frame: pd.DataFrame,
     columns: Iterable[Column],

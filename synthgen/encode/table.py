@@ -229,6 +229,7 @@ class TableEncoder:
         ------
         ValueError
             If its columns are not those of `schema`; anything else if it is no such file at all.
+            What comes back can decode: it was tried on a row.
         """
         state = json.loads(path.read_text(encoding="utf-8"))
         relations = tuple(from_json(r) for r in state["relations"])
@@ -236,6 +237,7 @@ class TableEncoder:
         known = encoder.derived | {p.column for p in encoder.parts}
         if not encoder.parts or known != {c.name for c in schema.modelled}:
             raise ValueError("the encoder's columns are not the schema's")
+        encoder.inverse_transform(_one_row(encoder.layout), None)
         return encoder
 
 
@@ -272,6 +274,14 @@ def _counterexamples(
                 found[i] = frame.iloc[[int(broken.argmax())]]
             relation.reduce(reduced, columns)
     return pd.concat(list(found.values()), ignore_index=True) if found else pd.DataFrame()
+
+
+def _one_row(layout: Layout) -> EncodedTable:
+    """Return a row of first levels: 1, as 0 is missing, and of fine tokens 0."""
+    tokens = np.zeros((1, len(layout.sizes)), np.int32)
+    tokens[:, : layout.n_coarse] = 1
+    offsets = np.full((1, len(layout.offset_parents)), 0.5, np.float32)
+    return EncodedTable(np.minimum(tokens, layout.sizes - 1).astype(np.int32), offsets, layout)
 
 
 def _part(state: State) -> Part:

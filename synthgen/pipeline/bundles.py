@@ -197,6 +197,7 @@ def sample_bundle(
     seed: int,
     device: str = "auto",
     overwrite: bool = False,
+    keep_formulas: bool = False,
 ) -> Manifest:
     """Draw from a bare bundle into `target`; only schema and structure can be checked.
 
@@ -238,6 +239,7 @@ def sample_bundle(
                 target,
                 manifest=facts,
                 overwrite=overwrite,
+                keep_formulas=keep_formulas,
                 privacy=_structure_statement(spent),
             )
             audit_export("sample", absolute(str(target)), manifest)

@@ -20,7 +20,11 @@ from synthgen.uri import absolute
 
 
 def export(
-    folder: RunFolder, *, to: str | Path | None = None, overwrite: bool | None = None
+    folder: RunFolder,
+    *,
+    to: str | Path | None = None,
+    overwrite: bool | None = None,
+    keep_formulas: bool = False,
 ) -> Receipt:
     """Write the synthetic table to the target (or `to`), with its manifest, if its decision passed.
 
@@ -43,6 +47,7 @@ def export(
             manifest=provenance(folder)
             | {"stages": {} if folder.draw.get("dp") else folder.stages},
             overwrite=replace,
+            keep_formulas=keep_formulas or config.export.keep_formulas,
             privacy=privacy_statement(folder.draw.get("dp")),
             measured=folder.draw.get("dp") is None,
         )
@@ -79,12 +84,14 @@ def audit_export(what: str, target: str, manifest: Manifest, **facts: Any) -> No
     )
 
 
-def export_to(folder: RunFolder, to: str | Path, *, overwrite: bool = False) -> Manifest:
+def export_to(
+    folder: RunFolder, to: str | Path, *, overwrite: bool = False, keep_formulas: bool = False
+) -> Manifest:
     """Export an earlier run to another target, by the decision that it has."""
     sink = open_sink(str(to))
     sink.check(overwrite=overwrite)
     with folder.held(), sink.hold():
-        export(folder, to=to, overwrite=overwrite)
+        export(folder, to=to, overwrite=overwrite, keep_formulas=keep_formulas)
     return folder.manifest
 
 

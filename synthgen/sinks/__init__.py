@@ -11,7 +11,7 @@ from synthgen.uri import local_path, scheme, table_address
 __all__ = ["Sink", "Synthetic", "Written", "open_sink"]
 
 
-def open_sink(uri: str) -> Sink:
+def open_sink(uri: str, *, keep_formulas: bool = False) -> Sink:
     """Return the place that `uri` names; nothing is looked at yet.
 
     Parameters
@@ -20,6 +20,8 @@ def open_sink(uri: str) -> Sink:
         A path, ``file://`` or ``s3://`` URI whose name ends in ``.parquet``, ``.csv``, ``.csv.gz``
         or ``.csv.zst``, or in ``/`` for a folder of Parquet parts;
         ``postgresql://host/database?table=name``; ``sqlite:///file.db?table=name``.
+    keep_formulas : bool
+        Of CSV: whether texts that a spreadsheet would run are written as they are.
 
     Raises
     ------
@@ -32,6 +34,6 @@ def open_sink(uri: str) -> Sink:
     if kind == "sqlite":
         return SqliteTable(table_address(uri))
     if kind == "s3":
-        return S3Folder(uri) if uri.endswith("/") else S3File(uri)
+        return S3Folder(uri) if uri.endswith("/") else S3File(uri, keep_formulas)
     path = local_path(uri).absolute()
-    return LocalFolder(path) if uri.endswith("/") else LocalFile(path)
+    return LocalFolder(path) if uri.endswith("/") else LocalFile(path, keep_formulas)

@@ -105,6 +105,8 @@ class _S3(Sink):
 class S3File(_S3):
     """One object, and beside it its manifest."""
 
+    keep_formulas: bool = False
+
     def check(self, *, overwrite: bool) -> None:
         """Look at the name as well."""
         ending(self.uri)
@@ -112,7 +114,7 @@ class S3File(_S3):
 
     def _write(self, folder: Path, table: Synthetic, judge: Judge) -> tuple[Path, dict[str, int]]:
         path = folder / self._name(self.uri)
-        schema, escaped = write_file(path, table)
+        schema, escaped = write_file(path, table, plain=self.keep_formulas)
         judge(path, schema)
         return path, escaped
 

@@ -6,7 +6,6 @@ import csv
 import dataclasses
 import hashlib
 import io
-import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import pyarrow as pa
 
 from synthgen.errors import ConfigError
 from synthgen.files import sha256
+from synthgen.formulas import escape
 from synthgen.schema import Column, TableSchema
 from synthgen.sinks.sink import Synthetic, Written
 from synthgen.table import write_batches
@@ -23,10 +23,6 @@ from synthgen.table import write_batches
 ENDINGS = (".parquet", ".csv", ".csv.gz", ".csv.zst")
 PART_ROWS = 1_000_000
 _COMPRESSION = {".csv": None, ".csv.gz": "gzip", ".csv.zst": "zstd"}
-
-# What spreadsheets run as a formula (OWASP, "CSV Injection"); numbers such as -3.5 are harmless.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 def ending(name: str) -> str:
@@ -39,8 +35,10 @@ def ending(name: str) -> str:
     return found[0]
 
 
-def write_file(path: Path, table: Synthetic) -> tuple[TableSchema, dict[str, int]]:
-    """Write `table` in the format that `path` ends in.
+def write_file(
+    path: Path, table: Synthetic, *, plain: bool = False
+) -> tuple[TableSchema, dict[str, int]]:
+    """Write `table` in the format that `path` ends in; `plain` leaves formulas in CSV as they are.
 
     Returns
     -------
@@ -53,7 +51,7 @@ def write_file(path: Path, table: Synthetic) -> tuple[TableSchema, dict[str, int
     if found == ".parquet":
         write_batches(path, table.batches(), table.schema)
         return table.schema, {}
-    return _write_csv(path, table, _COMPRESSION[found])
+    return _write_csv(path, table, _COMPRESSION[found], plain=plain)
 
 
 def write_parts(folder: Path, table: Synthetic) -> TableSchema:
@@ -92,11 +90,11 @@ def sha256_of_parts(parts: dict[str, str]) -> str:
 
 
 def _write_csv(
-    path: Path, table: Synthetic, compression: str | None
+    path: Path, table: Synthetic, compression: str | None, *, plain: bool
 ) -> tuple[TableSchema, dict[str, int]]:
     """Write UTF-8 with the schema's delimiter; return the schema of what stands in the file."""
     schema, escaped = table.schema, {}
-    header = [escape(name) for name in schema.names]
+    header = [name if plain else escape(name) for name in schema.names]
     if header != schema.names:
         escaped["(header)"] = sum(a != b for a, b in zip(header, schema.names, strict=True))
     with (
@@ -109,39 +107,19 @@ def _write_csv(
             columns = []
             for column in schema.columns:
                 cells = column_text(block[column.name], column)
-                safe = cells if column.kind in ("numeric", "datetime") else [*map(escape, cells)]
+                harmless = plain or column.kind in ("numeric", "datetime")
+                safe = cells if harmless else [*map(escape, cells)]
                 changed = sum(a is not b for a, b in zip(safe, cells, strict=True))
                 if changed:
                     escaped[column.name] = escaped.get(column.name, 0) + changed
                 columns.append(safe)
             writer.writerows(zip(*columns, strict=True))
-    return csv_schema(schema), escaped
+    return csv_schema(schema, plain=plain), escaped
 
 
-def escape(text: str) -> str:
-    """Return `text` with a leading apostrophe if a spreadsheet would run it as a formula.
-
-    >>> escape("=1+1"), escape("-3.5"), escape("-x"), escape("plain")
-    ("'=1+1", '-3.5', "'-x", 'plain')
-    """
-    return f"'{text}" if text.startswith(_FORMULA) and not _NUMBER.fullmatch(text) else text
-
-
-def csv_schema(schema: TableSchema) -> TableSchema:
-    """Return the schema of the CSV file that `schema` becomes: UTF-8, formulas escaped."""
-    columns = tuple(
-        dataclasses.replace(
-            c,
-            name=escape(c.name),
-            categories=None if c.categories is None else tuple(map(escape, c.categories)),
-        )
-        for c in schema.columns
-    )
-    rules = tuple(
-        dataclasses.replace(rule, columns=tuple(map(escape, rule.columns)))
-        for rule in schema.constraints
-    )
-    return dataclasses.replace(schema, columns=columns, constraints=rules, encoding="utf-8")
+def csv_schema(schema: TableSchema, *, plain: bool = False) -> TableSchema:
+    """Return the schema of the CSV file that `schema` becomes: UTF-8, formulas escaped or not."""
+    return dataclasses.replace(schema, encoding="utf-8", escaped=not plain)
 
 
 def column_text(series: pd.Series, column: Column) -> list[str]:

@@ -73,6 +73,8 @@ class _Local(Sink):
 class LocalFile(_Local):
     """One CSV or Parquet file, and beside it its manifest."""
 
+    keep_formulas: bool = False
+
     def check(self, *, overwrite: bool) -> None:
         """Look at the name, the folder and what is there."""
         ending(self.path.name)
@@ -87,7 +89,7 @@ class LocalFile(_Local):
         self.check(overwrite=overwrite)
         with _disk(self.path):
             with staged(self.path) as temporary:
-                schema, escaped = write_file(temporary, table)
+                schema, escaped = write_file(temporary, table, plain=self.keep_formulas)
                 judge(temporary, schema)
                 written = described(temporary, table, escaped, name=self.path.name)
                 # an old manifest must never describe the new file, not even for a moment

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 
 from synthgen.errors import DataError
+from synthgen.formulas import unescape
 from synthgen.schema import TableSchema
 from synthgen.sources.files import File, digest, stem
 from synthgen.sources.source import Source, check_names
@@ -26,6 +27,10 @@ DELIMITERS = (",", ";", "\t", "|")
 BLOCK_BYTES = 8 * 2**20  # a CSV record must fit into one block
 SNIFF_RECORDS = 20
 SNIFF_BYTES = 2**16
+# Text that gzip packs to a hundredth has few different records; a bomb goes to a thousandth.
+MAX_RATIO = 200
+MAX_UNPACKED = 2**28  # below so many bytes any ratio is harmless
+csv.field_size_limit(BLOCK_BYTES)  # Python's own, 128 KiB, would call a long cell an empty file
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -64,11 +69,16 @@ class CsvSource(Source):
     """One file, or the parts of a folder in name order."""
 
     parts: tuple[Part, ...]
+    escaped: bool = False
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """Yield the rows in file order, all columns text."""
+        """Yield the rows in file order, all columns text, what was escaped as it was before."""
         for part in self.parts:
-            yield from _batches(part)
+            for batch in _batches(part):
+                yield self._unescaped(batch) if self.escaped else batch
+
+    def _unescaped(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        return pa.RecordBatch.from_arrays([*map(unescape, batch.columns)], self.names)
 
     def digest(self) -> str:
         """Return the SHA-256 of each file."""
@@ -79,7 +89,9 @@ def open_csv(uri: str, files: tuple[File, ...], schema: TableSchema | None) -> S
     """Return the source of `files`, whose headers must agree."""
     first = _open_part(files[0], schema, schema.delimiter if schema else None)
     parts = [first, *(_open_part(file, schema, first.delimiter) for file in files[1:])]
-    check_names(uri, first.names)
+    escaped = schema is not None and schema.escaped
+    names = unescape(pa.array(first.names, pa.string())).to_pylist() if escaped else first.names
+    check_names(uri, names)
     for part in parts[1:]:
         if part.names != first.names:
             differing = ", ".join(sorted({*part.names} ^ {*first.names})) or "their order"
@@ -94,11 +106,12 @@ def open_csv(uri: str, files: tuple[File, ...], schema: TableSchema | None) -> S
         uri=uri,
         format="csv",
         table=stem(uri),
-        names=first.names,
+        names=names,
         delimiter=first.delimiter,
         encoding=first.encoding,
         strip=schema.strip if schema else False,
         parts=filled,
+        escaped=escaped,
     )
 
 
@@ -124,10 +137,7 @@ def _open_part(file: File, schema: TableSchema | None, delimiter: str | None) ->
 
 def _encoding(file: File, declared: str) -> str:
     """Return the codec to read with: a byte order mark is certain, a declaration is not."""
-    try:
-        name = codecs.lookup(declared).name
-    except LookupError:
-        raise DataError("csv.encoding is unknown to Python; use for instance utf-8") from None
+    name = _codec(declared)
     with file.binary() as opened:
         head = opened.read(SNIFF_BYTES)
     for bom, found in _BOMS:
@@ -141,15 +151,30 @@ def _encoding(file: File, declared: str) -> str:
     return "utf-8" if name == "utf-8-sig" else name
 
 
+def _codec(declared: str) -> str:
+    """Return Python's name of a codec between bytes and text; some are between others."""
+    try:
+        name = codecs.lookup(declared).name
+        codecs.getincrementaldecoder(name)().decode(pa.py_buffer("a".encode(name)))
+    except (LookupError, ValueError, AttributeError):
+        raise DataError("csv.encoding is unknown to Python; use for instance utf-8") from None
+    return name
+
+
 def _sample(file: File, encoding: str) -> str:
-    """Return the beginning of the text, not ending inside quotes if that can be helped."""
+    """Return the beginning of the text: two lines at least, not ending inside quotes, if it can."""
     encoding = "utf-8-sig" if encoding == "utf-8" else encoding
     with file.binary() as opened:
         text = io.TextIOWrapper(opened, encoding=encoding, newline="")
-        sample = text.read(SNIFF_BYTES)
-        while sample.count('"') % 2 and (more := text.read(SNIFF_BYTES)):
-            sample += more
-    return sample
+        blocks, quotes, ends = list[str](), 0, 0
+        while len(blocks) * SNIFF_BYTES < BLOCK_BYTES and (block := text.read(SNIFF_BYTES)):
+            blocks.append(block)
+            quotes += block.count('"')
+            begun = block if ends else block.lstrip("\r\n")
+            ends += begun.count("\n") + begun.count("\r")
+            if quotes % 2 == 0 and ends > 2:
+                break
+    return "".join(blocks)
 
 
 def _records(sample: str, delimiter: str, n: int) -> list[list[str]]:
@@ -179,10 +204,12 @@ def _batches(part: Part) -> Iterator[pa.RecordBatch]:
         ragged.append((row.number, row.actual_columns))  # never `row.text`: that is data
         return "skip"
 
-    last = None
+    last, unpacked = None, 0
     try:
         with part.file.stream() as opened:
             for last in pa_csv.open_csv(opened, **_options(part, skip)):
+                unpacked += last.nbytes
+                _refuse_bomb(part.file, unpacked)
                 yield last
     except (pa.ArrowInvalid, UnicodeError):
         raise _error(part.file, part.encoding, part.delimiter) from None
@@ -197,6 +224,15 @@ def _batches(part: Part) -> Iterator[pa.RecordBatch]:
         )
     if last is not None and _quote_left_open(part, last):
         raise DataError(f"{part.file.uri}: a quote is left open and swallows rows up to the end")
+
+
+def _refuse_bomb(file: File, unpacked: int) -> None:
+    """Raise DataError if a packed file holds far more than its size; a small one could fill us."""
+    if file.compression and unpacked > max(MAX_UNPACKED, MAX_RATIO * file.size):
+        raise DataError(
+            f"{file.uri}: {file.name} unpacks to more than {MAX_RATIO} times its size, as a "
+            "bomb does; unpack it yourself if it is meant so"
+        )
 
 
 def _options(part: Part, on_ragged: Callable[[pa_csv.InvalidRow], str]) -> dict[str, Any]:

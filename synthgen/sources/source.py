@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Self
@@ -76,7 +77,7 @@ def check_names(uri: str, names: Sequence[str]) -> None:
     if empty:
         index = " (written with an index? drop the first column)" if empty == ["1"] else ""
         problems.append(f"{len(empty)} columns have no name: number {', '.join(empty)}{index}")
-    repeated = sorted({n for n in names if n and names.count(n) > 1})
-    problems += [f"column '{n}' appears {names.count(n)} times in the header" for n in repeated]
+    repeated = sorted((n, count) for n, count in Counter(names).items() if n and count > 1)
+    problems += [f"column '{n}' appears {count} times in the header" for n, count in repeated]
     if problems:
         raise DataError(f"{uri}: give every column a name of its own; " + "; ".join(problems))
