@@ -34,6 +34,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from synthgen.checks.features import Floats, matrix
+from synthgen.checks.privacy import nearest, positions
 from synthgen.config import RunConfig
 from synthgen.conform import conform, refuse_unmodelled
 from synthgen.errors import ConfigError, DataError
@@ -49,8 +50,12 @@ RATIOS = (0.1, 0.25, 0.5, 1.0)
 MODELS = ("linear", "boosting")
 METRICS = ("pr_auc", "auroc", "log_loss", "f1", "recall")
 TEST_SHARE, VALIDATION_SHARE = 0.3, 0.25
+#: Resamples of the validation rows behind a standard error.
+RESAMPLES = 40
 #: A mean PR-AUC that may be lower by so much at most "does no harm".
 HARM = 0.01
+#: A new row at less than this share of a real row's distance to its nearest like is a near copy.
+NEAR = 0.5
 #: Fewer rows of the rarer class leave nothing to learn from, choose by and test on.
 MIN_RARE = 20
 
@@ -86,6 +91,21 @@ def draw(
         for name, n in rows.items()
     ]
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+
+def fit(table: RealTable, target: str, config: RunConfig, *, seed: int) -> Synthesizer:
+    """Return a synthesizer of `table` whose training shows scarce classes of `target` more often.
+
+    Rows of a class are shown as often as the square root of how many times the largest class has
+    as many (Mahajan et al. 2018, arXiv 1805.00932): between true frequencies, by which a class of
+    thirty hardly counts, and balance, by which its rows are learnt by heart. Draw from it by class:
+    the frequencies of classes are not those of `table`.
+    """
+    counts = classes(table, target)
+    often = np.sqrt(counts.iloc[0] / counts).round().astype(int)
+    texts = table.data[target].astype("str").where(table.data[target].notna())
+    repeats = texts.map(often).fillna(1).to_numpy(np.int64)
+    return Synthesizer.fit(table, config=config, seed=seed, device=config.device, repeats=repeats)
 
 
 def classes(table: RealTable, target: str) -> pd.Series:
@@ -150,22 +170,22 @@ def trial(
     rest, test = train_test_split(
         np.arange(len(y)), test_size=TEST_SHARE, stratify=y, random_state=state
     )
-    fit, validation = train_test_split(
+    learnt, validation = train_test_split(
         rest, test_size=VALIDATION_SHARE, stratify=y[rest], random_state=state
     )
     if rare_rows is not None:
-        order = stream(seed, "augment", "cut").permutation(fit[y[fit] == 1])
-        fit = np.concatenate([fit[y[fit] == 0], order[:rare_rows]])
-    part = RealTable(table.schema, frame.iloc[fit].reset_index(drop=True))
-    synthesizer = Synthesizer.fit(part, config=config, seed=seed)
-    counts = {"all others": int((y[fit] == 0).sum()), rare: int((y[fit] == 1).sum())}
+        order = stream(seed, "augment", "cut").permutation(learnt[y[learnt] == 1])
+        learnt = np.concatenate([learnt[y[learnt] == 0], order[:rare_rows]])
+    part = RealTable(table.schema, frame.iloc[learnt].reset_index(drop=True))
+    synthesizer = fit(part, target, config, seed=seed)
+    counts = {"all others": int((y[learnt] == 0).sum()), rare: int((y[learnt] == 1).sum())}
     missing = {r: wanted(counts, r, only=rare).get(rare, 0) for r in RATIOS}
     pool = draw(synthesizer, target, {rare: max(max(missing.values()), 1)}, seed=seed)
     features = [c for c in table.schema.modelled if c.name != target]
-    parts = [frame.iloc[fit], frame.iloc[validation], frame.iloc[test], pool]
+    parts = [frame.iloc[learnt], frame.iloc[validation], frame.iloc[test], pool]
     (x_fit, x_validation, x_test, x_pool), is_level = matrix(parts, features)
     return Trial(
-        (x_fit, y[fit]),
+        (x_fit, y[learnt]),
         (x_validation, y[validation]),
         (x_test, y[test]),
         {ratio: x_pool[:n] for ratio, n in missing.items()},
@@ -227,6 +247,39 @@ def available() -> dict[str, Resampler]:
     return {name: arm for name, arm in RESAMPLERS.items() if has_smote or name != "SMOTE-NC"}
 
 
+def near_copies(of: Trial, *, seed: int) -> dict[str, float]:
+    """Return, for each arm that makes new rows, the share of them that nearly copy a real one.
+
+    A near copy lies at less than `NEAR` of the way from a real row of the rarer class that models
+    were fitted on to that row's nearest like. Distances are the judge's (`checks.privacy`).
+    ``"fresh real rows"``, the rarer class of the test rows, are the yardstick: so many lie as near
+    by chance.
+    """
+    x, y = of.fit
+    new = {"fresh real rows": of.test[0][of.test[1] == 1], "synthgen": of.synthetic[RATIOS[-1]]}
+    if "SMOTE-NC" in available():
+        new["SMOTE-NC"] = _smote(x, y, of, RATIOS[-1], seed)[0][len(x) :]
+    columns = [
+        Column(name=str(i), kind="categorical" if level else "numeric")
+        for i, level in enumerate(of.is_level)
+    ]
+    frames = {arm: _frame(rows, of.is_level) for arm, rows in new.items()}
+    shaping = [_frame(x[y == 1], of.is_level), frames["fresh real rows"]]
+    shares = {}
+    for arm, frame in frames.items():
+        real, _, placed = positions([*shaping, frame], columns)
+        alone = nearest(real, real, skip_self=True).distance
+        found = nearest(placed, real)
+        shares[arm] = float((found.distance < NEAR * alone[found.index]).mean())
+    return shares
+
+
+def _frame(rows: Floats, is_level: Sequence[bool]) -> pd.DataFrame:
+    """Return a feature matrix as the judge reads tables: numbers, and level codes as texts."""
+    frame = pd.DataFrame(rows, columns=[str(i) for i in range(len(is_level))])
+    return frame.astype({str(i): "str" for i, level in enumerate(is_level) if level})
+
+
 @dataclass(frozen=True)
 class Score:
     """One arm's metrics on the test rows of one trial, and the ratio that it chose."""
@@ -245,30 +298,52 @@ def compare(of: Trial, *, seed: int) -> Iterator[Score]:
 
     for model in MODELS:
         plain = _model(model, of, state).fit(x, y)
-        yield Score(seed, model, "none", 0.0, _metrics(plain, of))
+        yield Score(seed, model, "none", 0.0, _metrics(plain, of, threshold=0.5))
+        yield Score(seed, model, "tuned threshold", 0.0, _metrics(plain, of))
         weighted = _model(model, of, state, weight="balanced").fit(x, y)
         yield Score(seed, model, "class weights", 0.0, _metrics(weighted, of))
         for arm, resample in available().items():
-            best, chosen = plain, 0.0
-            for ratio in RATIOS:
-                if len(of.synthetic[ratio]):
-                    tried = _model(model, of, state).fit(*resample(x, y, of, ratio, state))
-                    if _average_precision(tried, of) > _average_precision(best, of):
-                        best, chosen = tried, ratio
-            yield Score(seed, model, arm, chosen, _metrics(best, of))
+            tried = {
+                ratio: _model(model, of, state).fit(*resample(x, y, of, ratio, state))
+                for ratio in RATIOS
+                if len(of.synthetic[ratio])
+            }
+            ratio = _chosen(plain, tried, of, state)
+            yield Score(seed, model, arm, ratio, _metrics(tried.get(ratio, plain), of))
 
 
-def _average_precision(model: Any, of: Trial) -> float:
+def _chosen(plain: Any, tried: Mapping[float, Any], of: Trial, seed: int) -> float:
+    """Return the ratio of the best PR-AUC on validation rows; 0 if `plain` is not clearly worse.
+
+    Clearly is by more than a standard error of the difference (as in Breiman et al. 1984, chapter
+    3.4.3), over resampled validation rows: the best of four by chance is no gain.
+    """
     x, y = of.validation
-    return float(average_precision_score(y, model.predict_proba(x)[:, 1]))
+    said = {ratio: model.predict_proba(x)[:, 1] for ratio, model in {0.0: plain, **tried}.items()}
+    best = max(said, key=lambda ratio: float(average_precision_score(y, said[ratio])))
+    rng = stream(seed, "augment", "choose")
+
+    def gain(rows: npt.NDArray[np.int64]) -> float:
+        better, worse = (average_precision_score(y[rows], said[r][rows]) for r in (best, 0.0))
+        return float(better - worse)
+
+    sides = [np.flatnonzero(y == side) for side in (0, 1)]
+    spread = np.std(
+        [gain(np.concatenate([rng.choice(s, len(s)) for s in sides])) for _ in range(RESAMPLES)]
+    )
+    return best if gain(np.arange(len(y))) > spread else 0.0
 
 
-def _metrics(model: Any, of: Trial) -> dict[str, float]:
-    """Return the metrics on the test rows; those of a yes or no at the validation's best F1."""
-    p_validation = model.predict_proba(of.validation[0])[:, 1]
-    precision, recall, thresholds = precision_recall_curve(of.validation[1], p_validation)
-    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
-    threshold = thresholds[int(f1[:-1].argmax())]
+def _metrics(model: Any, of: Trial, *, threshold: float | None = None) -> dict[str, float]:
+    """Return the metrics on the test rows; F1 and recall at `threshold`, or the validation's best.
+
+    The best one is that of the highest F1.
+    """
+    if threshold is None:
+        p_validation = model.predict_proba(of.validation[0])[:, 1]
+        precision, recall, thresholds = precision_recall_curve(of.validation[1], p_validation)
+        f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+        threshold = float(thresholds[int(f1[:-1].argmax())])
     truth, p = of.test[1], model.predict_proba(of.test[0])[:, 1]
     said = p >= threshold
     values = (
@@ -312,12 +387,16 @@ class Verdict:
         For the model that is better without any remedy.
     ratio : float
         The median of the ratios chosen for that model.
+    copies : mapping of str to float
+        Mean share of near copies among the new rows of each arm that makes some, and among fresh
+        real rows (see `near_copies`).
     """
 
     word: Word
     model: str
     ratio: float
     lines: tuple[Line, ...]
+    copies: Mapping[str, float]
 
 
 def judge(
@@ -359,15 +438,18 @@ def judge(
             "needed to learn from, choose by and test on"
         )
     scores: list[Score] = []
+    copies: list[Mapping[str, float]] = []
     for i in range(seeds):
         seed = derive(config.seed or 0, "augment", i) % 2**31
-        scores += compare(trial(table, target, config, seed=seed, rare_rows=rare_rows), seed=seed)
+        of = trial(table, target, config, seed=seed, rare_rows=rare_rows)
+        scores += compare(of, seed=seed)
+        copies.append(near_copies(of, seed=seed))
         tell(i + 1)
-    return conclude(scores)
+    return conclude(scores, copies)
 
 
-def conclude(scores: Sequence[Score]) -> Verdict:
-    """Return the verdict of many trials' scores."""
+def conclude(scores: Sequence[Score], copies: Sequence[Mapping[str, float]]) -> Verdict:
+    """Return the verdict of many trials' scores and shares of near copies."""
     lines = []
     for model in MODELS:
         of_model = [s for s in scores if s.model == model]
@@ -383,7 +465,8 @@ def conclude(scores: Sequence[Score]) -> Verdict:
     plain = [line for line in lines if line.arm == "none"]
     best = max(plain, key=lambda line: line.metrics["pr_auc"]).model
     ours = next(line for line in lines if (line.model, line.arm) == (best, "synthgen"))
-    return Verdict(_word(ours), best, float(np.median(ours.ratios)), tuple(lines))
+    shares = {arm: float(np.mean([c[arm] for c in copies])) for arm in copies[0]}
+    return Verdict(_word(ours), best, float(np.median(ours.ratios)), tuple(lines), shares)
 
 
 def _word(line: Line) -> Word:
@@ -443,7 +526,7 @@ class SynthgenSampler:
         table = conform(source.batches(), schema)
         counts = {str(name): int(n) for name, n in classes(table, target).items()}
         config = RunConfig.build(self.config or {})
-        self.synthesizer_ = Synthesizer.fit(table, config=config, seed=self.random_state)
+        self.synthesizer_ = fit(table, target, config, seed=self.random_state)
         missing = wanted(counts, self.ratio)
         new = draw(self.synthesizer_, target, missing, seed=self.random_state)
         if new.empty:

@@ -31,6 +31,36 @@ Before = tuple[pd.DataFrame, pd.DataFrame]
 
 
 @dataclass(frozen=True, repr=False)
+class Asked:
+    """Rows as the generator sees them, and all that leads back from its answer.
+
+    Attributes
+    ----------
+    frame, known : DataFrame
+        What was asked.
+    reduced, is_known : DataFrame
+        The same without what relations derive.
+    before : list of Before
+        What each relation saw.
+    encoded : EncodedTable
+        The reduced rows; where nothing is known its values do not matter.
+    mask : (N, T) bool
+        Which tokens are known.
+    allow : dict of token to (N, L)
+        Each row's own log weights.
+    """
+
+    frame: pd.DataFrame
+    known: pd.DataFrame
+    reduced: pd.DataFrame
+    is_known: pd.DataFrame
+    before: list[Before]
+    encoded: EncodedTable
+    mask: npt.NDArray[np.bool_]
+    allow: dict[int, npt.NDArray[np.float64]]
+
+
+@dataclass(frozen=True, repr=False)
 class Completion:
     """An encoder and a completer of the same columns.
 
@@ -60,15 +90,34 @@ class Completion:
         ConfigError
             If such a column was missing on every training row.
         """
+        asked = self.ask(frame, known, seed=seed, present=present, vary=vary)
+        drawn = self.completer.complete(
+            asked.encoded.tokens, asked.mask, seed=seed, rows_allow=asked.allow
+        )
+        return self.answer(asked, drawn, seed=seed)
+
+    def ask(
+        self,
+        frame: pd.DataFrame,
+        known: pd.DataFrame,
+        *,
+        seed: int,
+        present: Sequence[str] = (),
+        vary: float = 0.0,
+    ) -> Asked:
+        """Return rows as the generator sees them; see `complete`."""
         reduced, is_known, before = self._reduce(frame, known)
         if vary:
             is_known &= stream(seed, "vary").random(is_known.shape) >= vary
             before, known = self._free(before, len(frame)), self._own(is_known)
-        tokens, mask = self._encode(reduced, is_known)
+        encoded, mask = self._encode(reduced, is_known)
         allow = self._allowed(before, present, len(frame))
-        drawn = self.completer.complete(tokens, mask, seed=seed, rows_allow=allow)
-        filled = self._filled(drawn, reduced, is_known, seed)
-        return self._restored(filled, before).where(~known, frame)
+        return Asked(frame, known, reduced, is_known, before, encoded, mask, allow)
+
+    def answer(self, asked: Asked, drawn: EncodedTable, *, seed: int) -> pd.DataFrame:
+        """Return the frame that was asked about, its unknown cells from `drawn`."""
+        filled = self._filled(drawn, asked.reduced, asked.is_known, seed)
+        return self._restored(filled, asked.before).where(~asked.known, asked.frame)
 
     def between(
         self, ends: pd.DataFrame, known: pd.DataFrame, *, steps: int, copies: int, seed: int
@@ -93,9 +142,10 @@ class Completion:
         first, second = (self._moved(reduced, share, np.full(n, end)) for end in (False, True))
         rows = self._moved(reduced, share, chosen)
         shown = pd.DataFrame({name: np.full(n, both[name]) for name in rows.columns})
-        tokens, mask = self._encode(rows, shown)
-        blend = Blend(self._encode(first, shown)[0], self._encode(second, shown)[0], share)
-        drawn = self.completer.complete(tokens, mask, seed=seed, blend=blend)
+        encoded, mask = self._encode(rows, shown)
+        low, high = (self._encode(end, shown)[0].tokens for end in (first, second))
+        blend = Blend(low, high, share)
+        drawn = self.completer.complete(encoded.tokens, mask, seed=seed, blend=blend)
         filled = self._filled(drawn, rows, shown, seed)
         return self._restored(filled, self._free(before, n))
 
@@ -153,8 +203,8 @@ class Completion:
         """
         known = pd.DataFrame(True, frame.index, frame.columns)
         reduced, known, before = self._reduce(frame, known)
-        tokens, _ = self._encode(reduced, known)
-        by_token = self.completer.surprise(tokens)
+        encoded, _ = self._encode(reduced, known)
+        by_token = self.completer.surprise(encoded.tokens)
         out = pd.DataFrame(0.0, frame.index, frame.columns)
         for token, part in enumerate(self._owners):
             out[self.encoder.parts[part].column] += by_token[:, token]
@@ -190,14 +240,15 @@ class Completion:
 
     def _encode(
         self, reduced: pd.DataFrame, known: pd.DataFrame
-    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
-        """Return the tokens (N, T) of reduced rows, and which of them are known."""
+    ) -> tuple[EncodedTable, npt.NDArray[np.bool_]]:
+        """Return the reduced rows as tokens, and which of them (N, T) are known."""
         layout = self.encoder.layout
         tokens = np.empty((len(reduced), len(layout.sizes)), np.int32)
         offsets = np.empty((len(reduced), len(layout.offset_parents)), np.float32)
         self.encoder.encode_reduced(reduced, tokens, offsets)
         of_parts = [known[part.column].to_numpy(bool) for part in self.encoder.parts]
-        return tokens, np.column_stack([of_parts[part] for part in self._owners])
+        mask = np.column_stack([of_parts[part] for part in self._owners])
+        return EncodedTable(tokens, offsets, layout), mask
 
     @property
     def _owners(self) -> list[int]:

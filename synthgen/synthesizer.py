@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import torch
 from safetensors import SafetensorError
@@ -36,7 +37,7 @@ from synthgen.control import AS_LEARNT, Control
 from synthgen.dp import release
 from synthgen.dp.noise import Noise
 from synthgen.dp.tree import Tree, TreeDrawer
-from synthgen.encode.adopt import adopt, correspondence
+from synthgen.encode.adopt import adopt, check_compatible, correspondence
 from synthgen.encode.suppressed import suppressed
 from synthgen.encode.table import TableEncoder, sample_rows
 from synthgen.errors import BundleError, ConfigError, DataError, SchemaError
@@ -55,6 +56,7 @@ from synthgen.restriction import restriction, satisfying, style
 from synthgen.rng import derive, stream
 from synthgen.schema import TableSchema
 from synthgen.table import PackedTable, RealTable, SyntheticTable, canonical_dtype
+from synthgen.translation import translate
 
 BUNDLE_FORMAT = 2
 BUNDLE_FILES = ("schema.toml", "config.toml", "encoder.json", "generator.safetensors")
@@ -137,6 +139,7 @@ class Synthesizer:
         apart_from: Sequence[RealTable | PackedTable] = (),
         world: World = ALONE,
         watch: Callable[[Synthesizer, int], None] | None = None,
+        repeats: npt.NDArray[np.int64] | None = None,
     ) -> Synthesizer:
         """Fit encoder and generator on the N rows of `table`.
 
@@ -168,6 +171,10 @@ class Synthesizer:
         watch : callable, optional
             Is shown a synthesizer as far as training has come, and the step, now and then; it may
             draw from it. The bundle is the same with and without.
+        repeats : (N,) int, optional
+            How often a pass of training shows each row; None: once. What is drawn then has other
+            frequencies than `table`, unless it is conditioned on what decides the repeats. Levels
+            and cells count every row once.
 
         Raises
         ------
@@ -191,7 +198,9 @@ class Synthesizer:
             facts["warm_start"] = warm_start.ancestors
         share = table
         if world.size > 1:
-            share = table.filter(np.arange(len(table)) % world.size == world.rank)
+            mine = np.arange(len(table)) % world.size == world.rank
+            share = table.filter(mine)
+            repeats = None if repeats is None else repeats[mine]
 
         def show(generator: Generator, step: int) -> None:
             if watch is not None:
@@ -207,6 +216,7 @@ class Synthesizer:
             start=start,
             world=world,
             watch=None if watch is None else show,
+            repeats=repeats,
         )
         facts |= {"rows": len(table), "seed": seed, "device": place.type, "version": __version__}
         real = (frame for rows in (table, *apart_from) for frame in rows.batches())
@@ -566,6 +576,35 @@ class Synthesizer:
         See `completion.Completion.surprise`. Nothing is drawn.
         """
         return self._completion().surprise(frame)
+
+    def translate(
+        self, frame: pd.DataFrame, to: Synthesizer, *, keep: Collection[str] = (), seed: int
+    ) -> pd.DataFrame:
+        """Return rows of this synthesizer's domain rewritten as if from the domain of `to`.
+
+        Parameters
+        ----------
+        frame : DataFrame
+            N rows of every modelled column, canonical dtypes.
+        to : Synthesizer
+            Fitted on rows of the other domain, with the same modelled columns.
+        keep : collection of str
+            Columns that stay as they are.
+        seed : int
+            Equal seeds give equal rows.
+
+        Raises
+        ------
+        SchemaError
+            If the two model other columns, or another kind of one; all are listed.
+        ConfigError
+            If a column in `keep` is not modelled.
+        """
+        said = "rows go from one bundle to another of the same columns, and these differ"
+        check_compatible(self.schema, to.schema, said)
+        if unknown := sorted(set(keep) - {c.name for c in self.schema.modelled}):
+            raise ConfigError(f"keep: no modelled column is called {', '.join(unknown)}")
+        return translate(self._completion(), to._completion(), frame, keep=keep, seed=seed)
 
     def _completion(self, control: Control = AS_LEARNT) -> Completion:
         if isinstance(self.generator, Tree):

@@ -6,7 +6,7 @@ mode 0600, and nothing here passes a gate.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -105,6 +105,53 @@ def score_file(
         ]
         write(place.path, scores, TableSchema(name="scores", columns=tuple(columns)))
         return len(table)
+
+
+def translate_file(
+    source: Path,
+    to_domain: Path,
+    data: str,
+    target: Path,
+    *,
+    seed: int,
+    keep: Sequence[str] = (),
+    device: str = "auto",
+    overwrite: bool = False,
+) -> int:
+    """Rewrite rows of the source bundle's domain as if from the other's; return the rows.
+
+    Columns in `keep`, ids and personal data stay as they are.
+
+    Parameters
+    ----------
+    source, to_domain : Path
+        Bundles of the same columns.
+
+    Raises
+    ------
+    DataError
+        If `data` lacks columns of the source's schema, or cells are not of their kind.
+    SchemaError, ConfigError
+        If the bundles model other columns, or not one that is to stay.
+    """
+    from synthgen.synthesizer import Synthesizer
+
+    place = LocalFile(target.absolute())
+    place.check(overwrite=overwrite)
+    with place.hold(), boundary("translate"):
+        other = Synthesizer.load(to_domain, device=device)
+        fitted, table = _read(source, data, device)
+        names = [c.name for c in table.schema.modelled]
+        moved = fitted.translate(table.data[names], other, keep=keep, seed=seed)
+        columns = tuple(_written(c, other.schema) for c in table.schema.columns)
+        frame = table.data.assign(**{n: moved[n] for n in names})
+        write(place.path, frame, replace(table.schema, columns=columns))
+        return len(frame)
+
+
+def _written(column: Column, schema: TableSchema) -> Column:
+    """Return the column as the other domain writes it: its digits, its words for yes and no."""
+    return relaxed(schema).column(column.name) if column.name in schema.names else column
 
 
 def given_rows(data: str, schema: TableSchema) -> pd.DataFrame:
@@ -209,9 +256,8 @@ def augment_file(
     place = LocalFile(local_path(config.to).absolute())
     place.check(overwrite=config.overwrite)
     with place.hold(), boundary("augment"):
-        from synthgen.augment import classes, draw, judge, wanted
+        from synthgen.augment import classes, draw, fit, judge, wanted
         from synthgen.pipeline import read_input
-        from synthgen.synthesizer import Synthesizer
 
         packed, _ = read_input(config)
         table = packed.unpack()
@@ -226,7 +272,7 @@ def augment_file(
             verdict = judge(table, target, seeded, seeds=trials, tell=tell)
             if verdict.word == "do not use it":
                 raise GateRefused(said(verdict))
-        fitted = Synthesizer.fit(table, config=config, seed=seed, device=config.device)
+        fitted = fit(table, target, config, seed=seed)
         new = draw(fitted, target, missing, seed=seed)
         write(place.path, pd.concat([table.data, new], ignore_index=True), table.schema)
         return len(new), verdict
@@ -246,4 +292,6 @@ def said(verdict: Verdict) -> str:
         f"{x.metrics['recall']:6.3f}"
         for x in verdict.lines
     ]
+    shares = ", ".join(f"{arm} {share:.1%}" for arm, share in verdict.copies.items())
+    lines.append(f"near copies of real rows of the rarer class: {shares}")
     return "\n".join(lines)

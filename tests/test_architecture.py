@@ -40,6 +40,7 @@ ROWS = {
     "synthgen.completion": 5,
     "synthgen.restriction": 5,
     "synthgen.impossible": 5,
+    "synthgen.translation": 5,
     "synthgen.synthesizer": 5,
     "synthgen.export": 5,
     "synthgen.report": 5,
@@ -69,6 +70,7 @@ ACCUSED = (
     "synthgen.completion",
     "synthgen.restriction",
     "synthgen.impossible",
+    "synthgen.translation",
     "synthgen.synthesizer",
 )
 # third party -> the only places that may import it

@@ -19,6 +19,7 @@ from synthgen.augment import (
     conclude,
     half_interval,
     judge,
+    near_copies,
     wanted,
 )
 from synthgen.cli import app
@@ -68,7 +69,8 @@ def scores(gain: float, spread: float = 0.0) -> list[Score]:
     ],
 )
 def test_the_verdict_reads_the_bad_end(gain: float, spread: float, word: str) -> None:
-    found = conclude(scores(gain, spread))
+    found = conclude(scores(gain, spread), [{"synthgen": 0.2}, {"synthgen": 0.4}])
+    assert found.copies == {"synthgen": pytest.approx(0.3)}
     assert (found.word, found.model, found.ratio) == (word, "boosting", 0.25)
 
 
@@ -113,11 +115,33 @@ def blobs(is_level: list[bool], levels: int) -> Trial:
 @pytest.mark.parametrize("is_level", [[True, False], [True, True]])
 def test_every_arm_runs_on_levels_alone_and_with_numbers(is_level: list[bool]) -> None:
     found = list(compare(blobs(is_level, levels=5), seed=1))
-    arms = ["none", "class weights", "random oversampling", "SMOTE-NC", "synthgen"]
+    arms = [
+        "none",
+        "tuned threshold",
+        "class weights",
+        "random oversampling",
+        "SMOTE-NC",
+        "synthgen",
+    ]
     assert [(s.model, s.arm) for s in found] == [(m, a) for m in MODELS for a in arms]
     # Twelve rows are less than a leaf of the trees needs.
     assert all(s.metrics["auroc"] > 0.75 for s in found if s.model == "linear")
     assert all(s.ratio in (0.0, 0.25, 0.5, 1.0) for s in found)
+
+
+def test_near_copies_are_counted_beside_fresh_rows() -> None:
+    """Ranks of 0, 10, 20, 30 are 1/4 apart; real rows are 0, 10 (alone by 1/4) and 30 (by 1/2)."""
+
+    def column(*values: float) -> np.ndarray:
+        return np.array(values)[:, None]
+
+    fit = column(0, 10, 30, *range(100, 120)), np.repeat([1, 0], [3, 20])
+    test = column(20, 105), np.array([1, 0])
+    # 0 and 10 are equal to a real row, 25 is 1/8 from 30; 12 is 1/8 from 10, just not less.
+    of = Trial(fit, test, test, {1.0: column(0, 10, 12, 25)}, [False])
+    found = near_copies(of, seed=0)
+    assert (found["synthgen"], found["fresh real rows"]) == (0.75, 0.0)
+    assert 0 < found["SMOTE-NC"] <= 1
 
 
 def test_who_cannot_be_judged(demo_table: RealTable) -> None:

@@ -31,6 +31,11 @@ from synthgen.schema import Column, TableSchema
 
 #: Places looked at inside a new cell to find the earlier levels that cover it.
 PLACES = 8
+#: What is said of a bundle that training cannot start from.
+NO_START = (
+    "the bundle to start from does not fit this schema; correct the schema, or train without a "
+    "warm start"
+)
 #: What a column must have in common with the earlier one, besides its name.
 MUST_AGREE = ("kind", "resolution", "timezone")
 
@@ -52,8 +57,8 @@ class Correspondence:
     offsets: tuple[int | None, ...]
 
 
-def check_compatible(old: TableSchema, new: TableSchema) -> None:
-    """Raise SchemaError, listing every difference, unless both model the same columns.
+def check_compatible(old: TableSchema, new: TableSchema, said: str = NO_START) -> None:
+    """Raise SchemaError, `said` and every difference, unless both model the same columns.
 
     Names, kinds, time zones and resolutions must agree. Bounds, categories, missing values, roles,
     the order of columns, and columns that are never learnt may differ.
@@ -74,10 +79,7 @@ def check_compatible(old: TableSchema, new: TableSchema) -> None:
         ]
     if problems:
         listed = "\n".join(f"  - {p}" for p in sorted(problems))
-        raise SchemaError(
-            "the bundle to start from does not fit this schema; correct the schema, or train "
-            f"without a warm start:\n{listed}"
-        )
+        raise SchemaError(f"{said}:\n{listed}")
 
 
 def adopt(

@@ -81,7 +81,7 @@ class Completer:
         self, generator: Generator, layout: Layout, possible: Weights, style: Style = PLAIN
     ) -> None:
         self._skeleton, self._detail = generator.skeleton, generator.detail
-        self._passes = passes(generator.skeleton)
+        self.passes = passes(generator.skeleton)
         self._device = generator.skeleton.bias.device
         self._layout, self._style = layout, style
         self._rules = {t: log_weights(w, self._device) for t, w in possible.items()}
@@ -139,35 +139,31 @@ class Completer:
         ends: tuple[Tensor, Tensor, Tensor] | None,
     ) -> Tensor:
         """Return (B, T) tokens with the unknown ones drawn: the coarse, then the fine ones."""
-        net, n_coarse = self._passes, self._layout.n_coarse
-        shown = (tokens,) if ends is None else ends[:2]
-        states = [net.start(len(tokens)) for _ in shown]
-        for first, last in ((0, n_coarse), (n_coarse, tokens.shape[1])):
-            for token in range(first, last):
-                self._show(states, token, shown, known[:, token].nonzero().squeeze(1))
-            order = torch.randperm(last - first, generator=noise, device=self._device) + first
+        walk = Walk(self, tokens, known, allow, ends)
+        for phase in self.phases:
+            walk.show_known(phase)
+            order = torch.randperm(len(phase), generator=noise, device=self._device) + phase.start
             for token in order.tolist():
-                rows = (~known[:, token]).nonzero().squeeze(1)
-                if len(rows) == 0:
-                    continue
-                each = [net.logits(net.hidden(s[:, rows]), token, tokens[rows]) for s in states]
-                logits = each[0] if ends is None else _blended(each, ends[2][rows])
-                logits = logits + self._rule(token, tokens[rows])
-                if token in allow:
-                    logits = logits + allow[token][rows]
-                drawn = draw_levels(self._style.shaped(logits, token), noise)
-                for values in (tokens, *shown):
-                    values[rows, token] = drawn
-                self._show(states, token, shown, rows)
+                rows = walk.unknown(token)
+                if len(rows):
+                    logits = self._style.shaped(walk.logits(token, rows), token)
+                    walk.show(token, rows, draw_levels(logits, noise))
         return tokens
 
-    def _show(
-        self, states: list[Tensor], token: int, shown: Sequence[Tensor], rows: Tensor
-    ) -> None:
-        """Show one token of `rows` to each state, in place."""
-        if len(rows):
-            for state, values in zip(states, shown, strict=True):
-                state[:, rows] = self._passes.show(state[:, rows], token, values[rows, token])
+    @property
+    def phases(self) -> tuple[range, range]:
+        """Coarse tokens, then fine tokens: all of a phase are shown before the next begins."""
+        n_coarse = self._layout.n_coarse
+        return range(n_coarse), range(n_coarse, len(self._layout.sizes))
+
+    @torch.no_grad()
+    def walk(
+        self, tokens: Ints, known: npt.NDArray[np.bool_], allow: Weights | None = None
+    ) -> Walk:
+        """Return a walk over B rows; see `complete` for tokens, known and the rows' weights."""
+        block = torch.from_numpy(np.array(tokens, np.int64)).to(self._device)
+        rules = {t: log_weights(w, self._device) for t, w in (allow or {}).items()}
+        return Walk(self, block, torch.from_numpy(known).to(self._device), rules)
 
     @torch.no_grad()
     def surprise(self, tokens: Ints) -> npt.NDArray[np.float64]:
@@ -188,19 +184,98 @@ class Completer:
                 with half_precision(self._device):
                     hidden = skeleton.trunk(skeleton.tokens(block, known)).float()
                 logits = skeleton.token_logits(hidden, token, block, head)
-                logits = logits + self._rule(token, block)
+                logits = logits + self.rule(token, block)
                 log_p = torch.log_softmax(logits, dim=1).clamp(min=LEAST)
                 entropy = -(log_p.exp() * log_p).sum(dim=1)
                 own = log_p.gather(1, block[:, [token]]).squeeze(1)
                 out[rows, token] = (-own - entropy).double().cpu().numpy()
         return out
 
-    def _rule(self, token: int, tokens: Tensor) -> Tensor | float:
+    def rule(self, token: int, tokens: Tensor) -> Tensor | float:
         """Return one token's log weights: (L,), or (B, L) for a fine one, by its parent's level."""
         rule = self._rules.get(token)
         if rule is None:
             return 0.0
         return for_rows(rule, token, tokens, self._layout)
+
+
+class Walk:
+    """Rows that show their tokens one by one; before each, what it may be given those shown.
+
+    Parameters
+    ----------
+    completer : Completer
+    tokens : (B, T) int64
+        Levels that are shown are written into it.
+    known : (B, T) bool
+        What `show_known` shows.
+    allow : mapping of coarse token to (B, L)
+        Log weights of a row's own.
+    ends : tuple of two (B, T) int64 and (B,) float, optional
+        Two conditions a row and a share, as in `Blend.rows`, instead of what `tokens` shows.
+    """
+
+    def __init__(
+        self,
+        completer: Completer,
+        tokens: Tensor,
+        known: Tensor,
+        allow: Mapping[int, Tensor],
+        ends: tuple[Tensor, Tensor, Tensor] | None = None,
+    ) -> None:
+        self._net, self._rule = completer.passes, completer.rule
+        self._tokens, self._known, self._allow = tokens, known, allow
+        self._shown = (tokens,) if ends is None else ends[:2]
+        self._share = None if ends is None else ends[2]
+        self._states = [self._net.start(len(tokens)) for _ in self._shown]
+
+    def unknown(self, token: int) -> Tensor:
+        """Return the rows of which the token is not known."""
+        return (~self._known[:, token]).nonzero().squeeze(1)
+
+    def show_known(self, phase: range) -> None:
+        """Show the tokens of a phase that are known."""
+        for token in phase:
+            rows = self._known[:, token].nonzero().squeeze(1)
+            if len(rows):
+                self._show(token, rows)
+
+    def show(self, token: int, rows: Tensor, levels: Tensor) -> None:
+        """Let some rows show one token with these levels (R,)."""
+        for values in (self._tokens, *self._shown):
+            values[rows, token] = levels
+        self._show(token, rows)
+
+    def _show(self, token: int, rows: Tensor) -> None:
+        for state, values in zip(self._states, self._shown, strict=True):
+            state[:, rows] = self._net.show(state[:, rows], token, values[rows, token])
+
+    def logits(self, token: int, rows: Tensor) -> Tensor:
+        """Return the logits (R, L) of one token of some rows."""
+        net, tokens = self._net, self._tokens[rows]
+        each = [net.logits(net.hidden(s[:, rows]), token, tokens) for s in self._states]
+        logits = each[0] if self._share is None else _blended(each, self._share[rows])
+        logits = logits + self._rule(token, tokens)
+        return logits + self._allow[token][rows] if token in self._allow else logits
+
+    @torch.no_grad()
+    def probabilities(self, token: int) -> npt.NDArray[np.float64]:
+        """Return the probabilities (B, L) of one token."""
+        rows = torch.arange(len(self._tokens), device=self._tokens.device)
+        return torch.softmax(self.logits(token, rows).double(), dim=1).cpu().numpy()
+
+    @torch.no_grad()
+    def tell(self, token: int, levels: npt.NDArray[np.integer]) -> None:
+        """Show one token, where it is not known, with the levels (B,)."""
+        rows = self.unknown(token)
+        told = torch.from_numpy(np.asarray(levels, np.int64)).to(self._tokens.device)
+        if len(rows):
+            self.show(token, rows, told[rows])
+
+    @property
+    def tokens(self) -> npt.NDArray[np.int32]:
+        """The (B, T) tokens, as far as they were shown."""
+        return self._tokens.to("cpu", torch.int32).numpy()
 
 
 def _blended(each: Sequence[Tensor], share: Tensor) -> Tensor:
