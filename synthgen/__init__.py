@@ -12,6 +12,8 @@ _HOMES = {
     "RunConfig": "synthgen.config",
     "GatePolicy": "synthgen.config",
     "Column": "synthgen.schema",
+    "Constraint": "synthgen.schema",
+    "Control": "synthgen.control",
     "TableSchema": "synthgen.schema",
     "RealTable": "synthgen.table",
     "SyntheticTable": "synthgen.table",

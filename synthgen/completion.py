@@ -17,6 +17,7 @@ import pandas as pd
 from synthgen.encode.categorical import RARE, CategoricalEncoder
 from synthgen.encode.column import EncodedTable
 from synthgen.encode.datetime import from_microseconds, to_microseconds
+from synthgen.encode.groups import Combined, Within
 from synthgen.encode.relations import Lookup
 from synthgen.encode.table import TableEncoder, views_of
 from synthgen.errors import ConfigError
@@ -26,6 +27,8 @@ from synthgen.schema import Column
 
 #: Draws behind the best guess of one cell: their mean, or the most frequent level.
 DRAWS = 20
+#: Relations by which a known value leaves only some levels of another column.
+Deciding = Lookup | Combined | Within
 #: A frame before a relation reduced it, and which of its cells are known.
 Before = tuple[pd.DataFrame, pd.DataFrame]
 
@@ -222,9 +225,10 @@ class Completion:
             relation.solve(frame, known)
             before.append((frame.copy(deep=False), known.copy()))
             relation.reduce(frame, columns)
-            known = known[[c.name for c in columns]].copy()
+            was_known, known = known, known[[c.name for c in columns]].copy()
             if (name := relation.derived) in known:  # replaced by what takes another column to know
                 known[name] &= frame[name].notna() | before[-1][0][name].isna()
+                known[name] &= was_known[list(relation.needs)].all(axis=1)
         return frame, known, before
 
     def _restored(self, reduced: pd.DataFrame, before: Sequence[Before]) -> pd.DataFrame:
@@ -277,7 +281,7 @@ class Completion:
                     )
                 allowed[:, 0] = False
             for relation, (frame, known) in zip(self.encoder.relations, before, strict=True):
-                if isinstance(relation, Lookup) and relation.source == part.column:
+                if isinstance(relation, Deciding) and relation.source == part.column:
                     assert isinstance(part.encoder, CategoricalEncoder)
                     allowed &= _deciding(relation, part.encoder, frame, known)
             if not allowed.all():
@@ -297,10 +301,10 @@ class Completion:
 
 
 def _deciding(
-    relation: Lookup, encoder: CategoricalEncoder, frame: pd.DataFrame, known: pd.DataFrame
+    relation: Deciding, encoder: CategoricalEncoder, frame: pd.DataFrame, known: pd.DataFrame
 ) -> npt.NDArray[np.bool_]:
     """Return which levels (N, L) decide the known value of a row; all of them where none does."""
-    decided = relation.deciding(frame[relation.derived])
+    decided = {RARE: np.zeros(len(frame), bool), **relation.deciding(frame[relation.derived])}
     levels = [None, *encoder.levels, RARE]
     fits = np.column_stack([decided.get(level, decided[RARE]) for level in levels])
     fits &= encoder.prior > 0

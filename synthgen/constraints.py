@@ -12,13 +12,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from synthgen.errors import Violation
-from synthgen.schema import Constraint, TableSchema
+from synthgen.schema import Column, Constraint, TableSchema
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
@@ -28,7 +29,8 @@ def broken(rule: Constraint, frame: pd.DataFrame, schema: TableSchema) -> Bools:
     """Return which of the (N,) canonical rows break `rule`.
 
     Where a part is missing, its total must be, too; an order asks nothing of missing values. A
-    look-up is broken by rows whose value is not the most frequent one of their level.
+    look-up is broken by rows whose value is not the most frequent one of their level. What a rule
+    leaves to the data (`Constraint.is_learnt`) no row breaks: see `learnt`.
     """
     if rule.kind == "order":
         pairs = zip(rule.columns, rule.columns[1:], strict=False)
@@ -36,6 +38,10 @@ def broken(rule: Constraint, frame: pd.DataFrame, schema: TableSchema) -> Bools:
         return np.asarray(np.any(above, axis=0))
     if rule.kind == "lookup":
         return _no_lookup(*(frame[name] for name in rule.columns))
+    if rule.kind == "combinations":
+        return _not_allowed(rule, frame, schema)
+    if rule.kind == "range":
+        return _out_of_range(rule, frame)
     first, parts = frame[rule.columns[0]], [frame[name] for name in rule.columns[1:]]
     decimals = schema.column(rule.columns[0]).decimals
     if rule.kind == "product":
@@ -47,6 +53,53 @@ def broken(rule: Constraint, frame: pd.DataFrame, schema: TableSchema) -> Bools:
         unequal = no_sum(whole.where(~gone.any(axis=0)), [first, *parts], decimals)
         return np.asarray(apart | unequal)
     return no_sum(first, parts, decimals)
+
+
+def _not_allowed(rule: Constraint, frame: pd.DataFrame, schema: TableSchema) -> Bools:
+    if rule.allowed is None:
+        return np.zeros(len(frame), bool)
+    rows = [_texts(frame[name], schema.column(name)) for name in rule.columns]
+    allowed = set(rule.allowed)
+    return np.array([row not in allowed for row in zip(*rows, strict=True)], bool)
+
+
+def _texts(values: pd.Series, column: Column) -> list[str]:
+    """Return the texts of a category or boolean as the schema writes them; empty for missing."""
+    if column.kind == "boolean":
+        false, true = column.categories or ("false", "true")
+        values = values.map({False: false, True: true}).astype(object)
+    return ["" if pd.isna(v) else str(v) for v in values]
+
+
+def _out_of_range(rule: Constraint, frame: pd.DataFrame) -> Bools:
+    values, groups = (frame[name] for name in rule.columns)
+    out = np.zeros(len(frame), bool)
+    for level, low, high in rule.bounds or ():
+        beyond = ((values < low) | (values > high)).fillna(False).to_numpy(bool)
+        out |= beyond & (groups == level).fillna(False).to_numpy(bool)
+    return out
+
+
+def learnt(schema: TableSchema, real: pd.DataFrame) -> TableSchema:
+    """Return `schema` with what its rules leave to the data: combinations and ranges of `real`.
+
+    They are cells of real rows, to count other rows against: they must not be written.
+    """
+    rules = tuple(
+        _learnt(rule, real, schema) if rule.is_learnt else rule for rule in schema.constraints
+    )
+    return replace(schema, constraints=rules)
+
+
+def _learnt(rule: Constraint, real: pd.DataFrame, schema: TableSchema) -> Constraint:
+    if rule.kind == "combinations":
+        rows = [_texts(real[name], schema.column(name)) for name in rule.columns]
+        return replace(rule, allowed=tuple(sorted(set(zip(*rows, strict=True)))))
+    number, group = rule.columns
+    known = real[[number, group]].dropna()
+    ends = known.groupby(group, observed=True)[number].agg(["min", "max"])
+    bounds = tuple((str(level), float(a), float(b)) for level, a, b in ends.itertuples())
+    return replace(rule, bounds=bounds or None)
 
 
 class Broken:
@@ -113,6 +166,10 @@ def said(rule: Constraint) -> str:
         return " <= ".join(rule.columns)
     if rule.kind == "lookup":
         return f"{first} -> {rest[0]}"
+    if rule.kind == "combinations":
+        return f"combinations of {', '.join(rule.columns)}"
+    if rule.kind == "range":
+        return f"bounds of {first} by {rest[0]}"
     if rule.kind == "constant":
         return f"{' + '.join(rule.columns)} = {rule.value:g}"
     if rule.kind == "product":

@@ -17,6 +17,7 @@ from synthgen import conditions as cond
 from synthgen.conditions import Condition, known_column
 from synthgen.control import Control, numbers
 from synthgen.encode.categorical import RARE, CategoricalEncoder
+from synthgen.encode.groups import Combined
 from synthgen.encode.numeric import NumericEncoder, units_within
 from synthgen.encode.relations import Lookup
 from synthgen.encode.table import TableEncoder
@@ -105,12 +106,12 @@ def _by_token(by_name: Mapping[str | None, float], encoder: TableEncoder) -> dic
 
 def _lookups(
     encoder: TableEncoder, source: str, conditions: Sequence[Condition]
-) -> list[tuple[Lookup, Condition, Column]]:
+) -> list[tuple[Lookup | Combined, Condition, Column]]:
     """Return the conditions on columns that the levels of `source` decide."""
     return [
         (r, c, encoder.schema.column(c.column))
         for r in encoder.relations
-        if isinstance(r, Lookup) and r.source == source
+        if isinstance(r, Lookup | Combined) and r.source == source
         for c in conditions
         if c.column == r.derived
     ]
@@ -132,7 +133,7 @@ def _share(
     encoder: Any,
     asked: Sequence[Condition],
     column: Column,
-    lookups: Sequence[tuple[Lookup, Condition, Column]],
+    lookups: Sequence[tuple[Lookup | Combined, Condition, Column]],
 ) -> tuple[np.ndarray, np.ndarray | float]:
     """Return the log share of each level, and of each cell, that satisfies every condition."""
     with np.errstate(divide="ignore", invalid="ignore"):

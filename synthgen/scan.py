@@ -29,7 +29,7 @@ from synthgen.config import RunConfig
 from synthgen.conform import conform_packed
 from synthgen.encode.categorical import CategoricalEncoder
 from synthgen.encode.numeric import NumericEncoder
-from synthgen.encode.relations import Lookup, reduce
+from synthgen.encode.relations import Lookup
 from synthgen.encode.table import Part, TableEncoder, views_of
 from synthgen.errors import ConfigError, SynthgenError
 from synthgen.infer import infer
@@ -434,13 +434,13 @@ def _search_encoder(encoder: TableEncoder, name: str, table: Table) -> Iterator[
     if {c.name for c in encoder.schema.modelled} - set(table.frame):
         yield Finding(name, "", "encoder of columns that the table does not have", 1)
         return
-    frame = table.frame
+    reduced, columns = table.frame.copy(deep=False), list(encoder.schema.modelled)
     for relation in encoder.relations:
         if isinstance(relation, Lookup):
-            few = set(table.few(frame[relation.source].astype("str")))
+            few = set(table.few(reduced[relation.source].astype("str")))
             if count := len(few & {str(level) for level in relation.levels}):
                 yield Finding(name, relation.source, "levels of a look-up in too few rows", count)
-    reduced, _ = reduce(encoder.relations, frame, encoder.schema.modelled)
+        relation.reduce(reduced, columns)
     for part in encoder.parts:
         column = encoder.column(part.column)
         values = views_of(reduced[part.column], column)[part.view]

@@ -30,7 +30,7 @@ Kind = Literal["numeric", "categorical", "datetime", "boolean", "id", "text"]
 Role = Literal["target", "entity"]
 Pii = Literal["sequence", "name", "email", "phone", "address"]
 Source = Literal["declared", "data"]
-ConstraintKind = Literal["order", "sum", "product", "constant", "lookup"]
+ConstraintKind = Literal["order", "sum", "product", "constant", "lookup", "combinations", "range"]
 Resolution = Literal["day", "hour", "minute", "second", "microsecond"]
 
 KINDS: tuple[str, ...] = get_args(Kind)
@@ -38,6 +38,7 @@ MODELLED_KINDS = ("numeric", "categorical", "datetime", "boolean")
 FORMAT_VERSION = 1
 MAX_SCHEMA_BYTES = 16 * 2**20
 MAX_NAME = 200
+INF = float("inf")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,13 +126,21 @@ class Constraint:
 
     Attributes
     ----------
-    kind : {"order", "sum", "product", "constant", "lookup"}
+    kind : {"order", "sum", "product", "constant", "lookup", "combinations", "range"}
         ``order``: a <= b <= ... where both are known (numbers, or datetimes of one time zone).
         ``sum``: the first is the sum of the others. ``product``: the first is `value` (by default
         1) times the product of the others, rounded to its decimals. ``constant``: all add up to
         `value`. ``lookup``: each level of the first, a category, has one value of the second.
+        ``combinations``: of categories or booleans only those combinations are written that are in
+        `allowed` and that k rows hold. ``range``: the first, a number, lies within the `bounds` of
+        the level of the second, a category.
     columns : tuple of str
     value : float or None
+    allowed : tuple of tuple of str, or None
+        The combinations, an empty text for missing; None: those that k rows hold.
+    bounds : tuple of (level, low, high), or None
+        Inclusive, infinite for none; a level that is not listed has no bounds. None: learnt, each
+        the mean of the k rows next to it.
     reason : str
         Why `schema infer` proposes it; written as a comment, not part of equality.
 
@@ -144,6 +153,8 @@ class Constraint:
     kind: ConstraintKind
     columns: tuple[str, ...]
     value: float | None = None
+    allowed: tuple[tuple[str, ...], ...] | None = None
+    bounds: tuple[tuple[str, float, float], ...] | None = None
     reason: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
@@ -159,6 +170,29 @@ class Constraint:
             raise SchemaError(f"{label}: 'value' is the sum of a constant, or factor of a product")
         if self.value is not None and not _is_finite(self.value):
             raise SchemaError(f"{label}: 'value' must be finite")
+        if self.allowed is not None and (
+            self.kind != "combinations"
+            or not self.allowed
+            or any(len(row) != len(self.columns) for row in self.allowed)
+            or len(set(self.allowed)) < len(self.allowed)
+        ):
+            raise SchemaError(
+                f"{label}: 'allowed' lists different combinations, a text for each column"
+            )
+        if self.bounds is not None and (
+            self.kind != "range"
+            or not self.bounds
+            or any(not low <= high or low == INF or high == -INF for _, low, high in self.bounds)
+            or len({level for level, _, _ in self.bounds}) < len(self.bounds)
+        ):
+            raise SchemaError(f"{label}: 'bounds' gives a level [low, high] of the range")
+
+    @property
+    def is_learnt(self) -> bool:
+        """Whether the rule leaves to the data what it allows."""
+        return (self.kind == "combinations" and self.allowed is None) or (
+            self.kind == "range" and self.bounds is None
+        )
 
 
 #: Least and most columns of each kind of constraint.
@@ -168,6 +202,8 @@ _CONSTRAINED = {
     "product": (2, 10),
     "constant": (2, 50),
     "lookup": (2, 2),
+    "combinations": (2, 10),
+    "range": (2, 2),
 }
 
 
@@ -185,11 +221,18 @@ def constraint_problems(rules: Sequence[Constraint], columns: Sequence[Column]) 
         if rule.kind == "lookup":
             if kinds[0] != "categorical" or kinds[1] == "datetime":
                 yield f"{label}: a category decides a category, boolean or number"
+        elif rule.kind == "combinations":
+            if not set(kinds) <= {"categorical", "boolean"}:
+                yield f"{label}: it takes categories or booleans"
+        elif rule.kind == "range":
+            if kinds != ["numeric", "categorical"]:
+                yield f"{label}: it takes a number and a category"
         elif set(kinds) != {"numeric"} and not dates:
             yield f"{label}: it takes numbers" + (", or datetimes" if rule.kind == "order" else "")
         elif dates and len({by_name[n].timezone for n in rule.columns}) > 1:
             yield f"{label}: the datetimes have different time zones"
-        bound = rule.columns[1:] if rule.kind == "lookup" else rule.columns
+        shared = {"lookup": rule.columns[1:], "range": rule.columns[:1]}
+        bound = shared.get(rule.kind, rule.columns)
         if again := sorted(seen & set(bound)):
             yield f"{label}: '{again[0]}' stands in another constraint already"
         seen |= set(bound)
@@ -286,7 +329,8 @@ class TableSchema:
     columns : tuple of Column
         In file order; names are unique; at most one target and one entity key.
     constraints : tuple of Constraint
-        Rules between columns. A column stands in one at most, but for what look-ups start from.
+        Rules between columns. A column stands in one at most, but for what look-ups start from and
+        the groups of ranges.
     delimiter, encoding : str
         Of CSV files.
     strip : bool
@@ -494,13 +538,23 @@ def _constraints_toml(rules: Sequence[Constraint], *, comments: bool) -> tomlkit
         table["columns"] = list(rule.columns)
         if rule.value is not None:
             table["value"] = rule.value
+        if rule.allowed is not None:
+            table["allowed"] = [list(row) for row in rule.allowed]
+        if rule.bounds is not None:
+            table["bounds"] = {level: [low, high] for level, low, high in rule.bounds}
         array.append(table)
     return array
 
 
 def _constraint_from_dict(entry: Any) -> Constraint:
     types: dict[str, type | tuple[type, ...]]
-    types = {"kind": str, "columns": list, "value": (int, float)}
+    types = {
+        "kind": str,
+        "columns": list,
+        "value": (int, float),
+        "allowed": list,
+        "bounds": Mapping,
+    }
     if not isinstance(entry, Mapping) or not {"kind", "columns"} <= set(entry):
         raise SchemaError("must be a table with 'kind' and 'columns': [[constraint]]")
     for key, value in entry.items():
@@ -513,7 +567,31 @@ def _constraint_from_dict(entry: Any) -> Constraint:
         kind=entry["kind"],
         columns=tuple(entry["columns"]),
         value=float(value) if value is not None and _is_finite(value) else value,
+        allowed=_allowed_from(entry.get("allowed")),
+        bounds=_bounds_from(entry.get("bounds")),
     )
+
+
+def _allowed_from(listed: Any) -> tuple[tuple[str, ...], ...] | None:
+    if listed is None:
+        return None
+    if not all(isinstance(r, list) and all(isinstance(v, str) for v in r) for r in listed):
+        raise SchemaError("'allowed' must be a list of lists of texts")
+    return tuple(tuple(row) for row in listed)
+
+
+def _is_bound(value: Any) -> bool:
+    """Whether a bound of a range is a finite number, or infinite: no bound."""
+    return type(value) in (int, float) and (value in (INF, -INF) or _is_finite(value))
+
+
+def _bounds_from(table: Any) -> tuple[tuple[str, float, float], ...] | None:
+    if table is None:
+        return None
+    for ends in table.values():
+        if not isinstance(ends, list) or len(ends) != 2 or not all(map(_is_bound, ends)):
+            raise SchemaError("'bounds' must give each level [low, high], inf for no bound")
+    return tuple((level, float(low), float(high)) for level, (low, high) in table.items())
 
 
 def _one_line(text: str) -> str:

@@ -9,6 +9,8 @@ import synthgen
 
 PUBLIC = [
     "Column",
+    "Constraint",
+    "Control",
     "GatePolicy",
     "RealTable",
     "RunConfig",

@@ -23,6 +23,7 @@ import pandas as pd
 from synthgen.config import EncodeConfig
 from synthgen.encode.categorical import MIN_RARE_SHARE, CategoricalEncoder
 from synthgen.encode.column import ColumnEncoder, Floats
+from synthgen.encode.groups import Combined, Within, combined
 from synthgen.encode.numeric import NumericEncoder
 from synthgen.encode.relations import Lookup, Relation, reduce
 from synthgen.encode.table import Part, TableEncoder, fit_parts, views_of
@@ -146,7 +147,12 @@ def _still_true(
 
 
 def _holds(relation: Relation, frame: pd.DataFrame, columns: Sequence[Column]) -> bool:
-    """Whether every value comes back; a look-up may miss as many rows as the rare bucket."""
+    """Whether every value comes back; levels may miss as many rows as the rare bucket."""
+    if isinstance(relation, Within):
+        return not relation.broken(frame).any()
+    if isinstance(relation, Combined):
+        texts = combined(frame, (relation.derived, *relation.parts))
+        return float((~texts.isin(relation.levels)).mean()) <= MIN_RARE_SHARE
     restored = frame.copy(deep=False)
     relation.reduce(restored, list(columns))
     relation.restore(restored)

@@ -21,6 +21,7 @@ from synthgen.constraints import no_product, no_sum, times
 from synthgen.encode import datetime as dt
 from synthgen.encode.categorical import RARE
 from synthgen.encode.column import Floats, State
+from synthgen.encode.groups import Combined, Within
 from synthgen.schema import Column
 
 
@@ -35,6 +36,11 @@ class Relation(Protocol):
     @property
     def replaced(self) -> Column | None:
         """What is modelled in its place; None: nothing."""
+        ...
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Columns that must be known for what is modelled in its place to be known."""
         ...
 
     def reduce(self, frame: pd.DataFrame, columns: list[Column]) -> None:
@@ -77,6 +83,11 @@ class _Dropped:
     def replaced(self) -> Column | None:
         """Nothing."""
         return None
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Nothing."""
+        return ()
 
     def settle(self, frame: pd.DataFrame, given: pd.Series, known: pd.DataFrame) -> None:
         """Do nothing: `solve` has decided the only source."""
@@ -339,6 +350,11 @@ class Gap:
         """A whole number of units."""
         return Column(name=self.derived, kind="numeric", minimum=0, decimals=0)
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Return the earlier datetime."""
+        return (self.earlier,)
+
     def reduce(self, frame: pd.DataFrame, columns: list[Column]) -> None:
         """Replace the later datetime by the gap in units, a number."""
         gap = dt.to_microseconds(frame[self.derived]) - self._start(frame)
@@ -388,6 +404,11 @@ class Excess:
     def replaced(self) -> Column | None:
         """A number."""
         return Column(name=self.derived, kind="numeric", nullable=True, decimals=self.decimals)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Return the lower number."""
+        return (self.lower,)
 
     def reduce(self, frame: pd.DataFrame, columns: list[Column]) -> None:
         """Subtract the lower one."""
@@ -443,6 +464,8 @@ def from_json(state: State) -> Relation:
         "excess": Excess,
         "lookup": Lookup,
         "gap": Gap,
+        "combined": Combined,
+        "within": Within,
     }
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in state.items() if k != "type"}
     relation: Relation = kinds[state["type"]](**values)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from synthgen.constraints import times
+from synthgen.constraints import said, times
 from synthgen.encode import datetime as dt
 from synthgen.encode.categorical import MIN_RARE_SHARE, RARE
 from synthgen.encode.column import Floats
+from synthgen.encode.evidence import of_levels
+from synthgen.encode.groups import Combined, Within, combined, within
 from synthgen.encode.relations import (
     Difference,
     Excess,
@@ -21,6 +24,7 @@ from synthgen.encode.relations import (
     Relation,
     Sum,
 )
+from synthgen.errors import DataError
 from synthgen.schema import Column, Constraint, TableSchema, constraint_problems
 
 #: Fewer rows do not prove a relation.
@@ -55,11 +59,13 @@ def find(
             relation.reduce(kept, left)
             found.append(relation)
 
-    for constraint in constraints:
+    # Ranges are reduced first, so that they are seen to last, when all else has its value.
+    for constraint in sorted(constraints, key=lambda rule: rule.kind != "range"):
         add(_declared(constraint, kept, left, min_rows))
+    ranged = {r.derived for r in found if isinstance(r, Within)}
     if len(frame) >= MIN_PROOF:
         for search in (_gaps, _factors, _sums, _lookups):
-            add(search(kept, left, min_rows))
+            add(search(kept, [c for c in left if c.name not in ranged], min_rows))
     return tuple(found)
 
 
@@ -77,6 +83,15 @@ def _declared(
         counts = frame[first].value_counts(dropna=False)
         lookup = _lookup(frame, first, rest[0], counts.index[counts >= min_rows])
         return [] if lookup is None else [lookup]
+    if rule.kind == "combinations":
+        return _combinations(rule, frame, by_name[first].kind == "boolean", by_name, min_rows)
+    if rule.kind == "range":
+        if rule.bounds is None:
+            return [within(frame, first, rest[0], decimals, min_rows)]
+        levels = tuple(level for level, _, _ in rule.bounds)
+        lows = tuple(low if np.isfinite(low) else None for _, low, _ in rule.bounds)
+        highs = tuple(high if np.isfinite(high) else None for _, _, high in rule.bounds)
+        return [Within(first, rest[0], levels, lows, highs)]
     if rule.kind == "product":
         return [Product(first, tuple(rest), decimals, 1.0 if rule.value is None else rule.value)]
     if rule.kind == "constant":
@@ -90,6 +105,40 @@ def _declared(
     return [Sum(first, tuple(rest), decimals)]
 
 
+def _combinations(
+    rule: Constraint,
+    frame: pd.DataFrame,
+    boolean: bool,
+    by_name: dict[str, Column],
+    min_rows: int,
+) -> list[Relation]:
+    """Return the combination of the columns, and a look-up from it for each but the first."""
+    counts = combined(frame, rule.columns).value_counts()
+    texts = counts.index[counts >= min_rows]
+    if rule.allowed is not None:
+        columns = [by_name[name] for name in rule.columns]
+        listed = {_written(row, columns) for row in rule.allowed}
+        texts = texts[texts.isin(listed)]
+    if not len(texts):
+        raise DataError(f"the rule {said(rule)}: no combination is held by {min_rows} rows or more")
+    first, *rest = rule.columns
+    together = Combined(first, tuple(rest), tuple(sorted(texts)), boolean)
+    reduced = frame.copy(deep=False)
+    together.reduce(reduced, list(by_name.values()))
+    lookups = (_lookup(reduced, first, name, texts) for name in rest)
+    return [together, *(x for x in lookups if x is not None)]
+
+
+def _written(row: Sequence[str], columns: Sequence[Column]) -> str:
+    """Return a declared combination as `combined` writes it."""
+    values: list[str | None] = []
+    for text, column in zip(row, columns, strict=True):
+        if column.kind == "boolean" and text:
+            text = str(text == (column.categories or ("false", "true"))[1])
+        values.append(text or None)
+    return json.dumps(values)
+
+
 def _ordered(upper: Column, lower: str) -> Relation:
     if upper.kind == "numeric":
         return Excess(upper.name, lower, upper.decimals)
@@ -98,13 +147,15 @@ def _ordered(upper: Column, lower: str) -> Relation:
 
 
 def proposed(frame: pd.DataFrame, schema: TableSchema, *, min_rows: int) -> tuple[Constraint, ...]:
-    """Return the rules that relations found on `frame` keep, as far as a schema can declare them.
+    """Return the rules that `frame` keeps, as far as a schema can declare them.
+
+    First those of relations that are found, then combinations and ranges by group.
 
     A schema has no name for the gap between two dates, so a factor of a gap is not proposed.
     """
     rules: list[Constraint] = []
-    for relation in find(frame, schema.modelled, min_rows=min_rows):
-        rule = constraint_of(relation)
+    exact = (constraint_of(r) for r in find(frame, schema.modelled, min_rows=min_rows))
+    for rule in (*exact, *of_levels(frame, schema.modelled, min_rows)):
         if not [*constraint_problems([*rules, rule], schema.columns)]:
             rules.append(rule)
     return tuple(rules)

@@ -17,6 +17,7 @@ from synthgen.encode import datetime as dt
 from synthgen.encode.categorical import CategoricalEncoder
 from synthgen.encode.column import Codes, ColumnEncoder, EncodedTable, Floats, Layout, State
 from synthgen.encode.datetime import from_microseconds, join
+from synthgen.encode.groups import Combined, Within
 from synthgen.encode.numeric import NumericEncoder
 from synthgen.encode.relations import Relation, from_json, reduce
 from synthgen.encode.search import find
@@ -116,6 +117,21 @@ class TableEncoder:
     def derived(self) -> frozenset[str]:
         """Names of the columns that follow from others."""
         return frozenset(r.derived for r in self.relations)
+
+    @property
+    def rules(self) -> TableSchema:
+        """The schema, its rules filled with the combinations and bounds that were learnt.
+
+        Each stands for k rows; drawn rows are held against them.
+        """
+        by_name = {r.derived: r for r in self.relations if isinstance(r, Combined | Within)}
+        rules = []
+        for rule in self.schema.constraints:
+            relation = by_name.get(rule.columns[0])
+            if rule.is_learnt and relation is not None:
+                rule = relation.filled(rule, self.schema)
+            rules.append(rule)
+        return replace(self.schema, constraints=tuple(rules))
 
     @property
     def layout(self) -> Layout:

@@ -220,7 +220,7 @@ def sample_bundle(
             path = Path(folder) / "drawn.parquet"
             write_batches(path, frames, fitted.schema)
             table = SyntheticFile(fitted.schema, path, fitted.fingerprint, seed)
-            measured = check_frames(table.batches(), table.schema, name="output")
+            measured = check_frames(table.batches(), fitted.encoder.rules, name="output")
             decision = _structure_decision(measured, table.fingerprint)
             if not decision.passed:
                 raise GateRefused(refusal(decision))

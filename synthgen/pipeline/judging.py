@@ -46,7 +46,7 @@ def validate(folder: RunFolder, *, data_docs: bool = False) -> Receipt:
             seed=derive(seed_of(config), "validate") % 2**31,
             draws=tuple(read_frame(path, schema) for path in draws),
         )
-        output = check_file(folder.synthetic_path, schema, name="output")
+        output = check_file(folder.synthetic_path, schema, name="output", real=evidence.train)
         expected = stored_expectations(folder)
         output += check_own(expected, table)
         if data_docs or config.report.data_docs:

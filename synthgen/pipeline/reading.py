@@ -202,7 +202,8 @@ def draft_schema(data: str) -> TableSchema:
             found.add(frame)
         kept = tuple(rule for rule, count in found.counts().items() if not count)
         reason = f"All {len(table):,} rows keep it."
-        return replace(schema, constraints=tuple(replace(rule, reason=reason) for rule in kept))
+        kept = tuple(replace(rule, reason=rule.reason or reason) for rule in kept)
+        return replace(schema, constraints=kept)
 
 
 def split_rows(table: PackedTable, config: RunConfig, seed: int) -> Split[PackedTable]:

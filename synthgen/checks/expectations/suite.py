@@ -28,7 +28,7 @@ from synthgen.checks.expectations.engine import (
     raised,
 )
 from synthgen.conform import conform, violations
-from synthgen.constraints import Broken
+from synthgen.constraints import Broken, learnt
 from synthgen.errors import Violation
 from synthgen.schema import Column, TableSchema
 from synthgen.sources import open_source
@@ -122,12 +122,15 @@ def check_frames(
     return tally.measurements(name)
 
 
-def check_file(path: str | Path, schema: TableSchema, *, name: str) -> list[Measurement]:
+def check_file(
+    path: str | Path, schema: TableSchema, *, name: str, real: pd.DataFrame | None = None
+) -> list[Measurement]:
     """Read a CSV or Parquet file as anybody would, and hold it against `schema`.
 
     The file is read twice, in batches: first for everything that cannot be read as the schema says
     (each a measurement ``schema.<name>.<column>.<rule>``); only if there is nothing of the kind,
-    the rows go to `check_frames`.
+    the rows go to `check_frames`. With `real` rows, rules that leave to the data what they allow
+    are held against what these show.
 
     Raises
     ------
@@ -141,7 +144,8 @@ def check_file(path: str | Path, schema: TableSchema, *, name: str) -> list[Meas
         for v in unreadable:
             tally.add((v.column, _slug(v)), max(v.count, 1))
         return tally.measurements(name)
-    return check_frames(_canonical(path, schema), schema, name=name)
+    rules = schema if real is None else learnt(schema, real)
+    return check_frames(_canonical(path, schema), rules, name=name)
 
 
 @dataclass
