@@ -39,17 +39,19 @@ import pandas as pd
 
 from synthgen import demo
 from synthgen.checks.check import Evidence, Measurement, Report, run_checks
+from synthgen.checks.distances import nearest_others, positions
 from synthgen.checks.features import is_numeric
 from synthgen.checks.gate import (
     PRIVACY_CHECKS,
     PRIVACY_TESTS,
+    against,
     decide,
     further_draws,
     negative_control,
     positive_control,
     privacy_rules,
 )
-from synthgen.checks.privacy import clopper_pearson, nearest, positions
+from synthgen.checks.privacy import RealRows, clopper_pearson
 from synthgen.config import GatePolicy
 from synthgen.conform import conform
 from synthgen.rng import derive
@@ -96,7 +98,7 @@ def isolated(count: int, times: int) -> Leak:
     def plant(evidence: Evidence, rng: np.random.Generator) -> pd.DataFrame:
         some = evidence.train.iloc[rng.permutation(len(evidence.train))[:5_000]]
         places, _ = positions([some, some.head(0)], evidence.schema.modelled)
-        apart = nearest(places, places, skip_self=True).distance
+        apart = nearest_others(places).distance
         return _planted(evidence, some.iloc[np.repeat(np.argsort(-apart)[:count], times)])
 
     return plant
@@ -280,11 +282,12 @@ def cost(args: argparse.Namespace, name: str) -> None:
     train, holdout, first, *draws = (rows.sample(n, replace=True, random_state=n) for n in sizes)
     evidence = Evidence(schema, train, holdout, first, draws=tuple(draws))
     start = time.process_time()
-    for check in PRIVACY_CHECKS.items():
+    real = RealRows(evidence)
+    for check in against(PRIVACY_CHECKS, real).items():
         run_checks(evidence, dict([check]))
         print(f"{check[0]}: {time.process_time() - start:.1f} CPU s since the start")
     run_checks(evidence, CONTROLS)
-    list(further_draws(evidence))
+    list(further_draws(evidence, real))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     shape = f"{args.cost:,} rows x {len(schema.modelled)}"
     print(f"{name}, {shape}, a run: {time.process_time() - start:.0f} CPU s, peak {peak:.0f} MB")

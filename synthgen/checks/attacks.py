@@ -21,18 +21,16 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 
 from synthgen.checks.check import Area, Check, Evidence, Measurement
 from synthgen.checks.contrast import wilson
+from synthgen.checks.distances import Distances, nearest, positions
 from synthgen.checks.features import Bools, Ints, is_numeric, levels, matrix, numbers, take
 from synthgen.checks.privacy import (
     MIN_TARGETS,
-    Distances,
     Hits,
     attacked,
     clopper_pearson,
     hits_of,
     inconclusive,
     membership,
-    nearest,
-    positions,
 )
 from synthgen.rng import derive, stream
 from synthgen.schema import Column
@@ -301,14 +299,17 @@ def _right(frames: list[pd.DataFrame], column: Column, guesses: Sequence[Ints]) 
 
 
 def _codes(frames: Sequence[pd.DataFrame], columns: Sequence[Column]) -> list[Ints]:
-    """Return every column's value as an integer, (N, C) a frame; numbers in their order."""
+    """Return every column's value as an integer, (N, C) a frame; numbers in their order.
+
+    A column is contiguous in memory, and stays so when tables are concatenated.
+    """
     parts: list[list[Ints]] = [[] for _ in frames]
     for column in columns:
         series = [f[column.name] for f in frames]
         coded = _ordered(series, column) if is_numeric(column) else levels(series, column)
         for part, codes in zip(parts, coded, strict=True):
             part.append(codes)
-    return [np.column_stack(p) for p in parts]
+    return [np.stack(p).T for p in parts]
 
 
 def _ordered(series: Sequence[pd.Series], column: Column) -> list[Ints]:
@@ -376,13 +377,15 @@ def _claims_of_rows(
         chosen = rng.permutation(n_columns)[:width]
         rows = rng.integers(0, len(codes[2]), width if mix else 1)
         told = codes[2][rows, chosen] if mix else codes[2][rows[0], chosen]
-        left = np.arange(len(real))
+        left: Ints | None = None  # all rows
         for i, value in zip(chosen, told, strict=True):
-            here = real[left, i]
+            here = real[:, i] if left is None else real[left, i]
             if not numeric[i]:
-                left = left[here == value]
+                holds = here == value
             else:
-                left = left[here >= value if value > middle[i] else here <= value]
+                holds = here >= value if value > middle[i] else here <= value
+            left = np.flatnonzero(holds) if left is None else left[holds]
+        assert left is not None  # a table without columns is not attacked
         held_by.append(left)
     return _Claims.of(held_by, len(codes[0]))
 

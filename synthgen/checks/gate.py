@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -90,15 +91,18 @@ def negative_control(evidence: Evidence) -> list[Measurement]:
     return [_control("negative_control", found, len(clean), said)]
 
 
-def further_draws(evidence: Evidence) -> Iterator[Measurement]:
+def further_draws(
+    evidence: Evidence, real: privacy.RealRows | None = None
+) -> Iterator[Measurement]:
     """Ask the privacy tests about each further table of the model, ``draw_2`` being the second.
 
     What they answer is kept whole for `decide`, which applies the same rules to every table.
     """
+    checks = against(PRIVACY_CHECKS, privacy.RealRows(evidence) if real is None else real)
     for k, frame in enumerate(evidence.draws, start=2):
         seed = derive(evidence.seed, "draw", k)
         alone = replace(evidence, synthetic=frame, draws=(), seed=seed)
-        found = run_checks(alone, PRIVACY_CHECKS)
+        found = run_checks(alone, checks)
         yield Measurement(
             f"draw_{k}",
             "privacy",
@@ -136,6 +140,13 @@ CHECKS: dict[str, tuple[Area, Check]] = {
 }
 
 
+def against(
+    checks: dict[str, tuple[Area, Check]], real: privacy.RealRows
+) -> dict[str, tuple[Area, Check]]:
+    """Return `checks` of which distances are measured from `real`, for all tables of a model."""
+    return checks | {"near_copies": ("privacy", partial(privacy.near_copies, real=real))}
+
+
 def judge(
     evidence: Evidence, extra: Sequence[Measurement] = (), *, attempts: int | None = 1
 ) -> Report:
@@ -158,7 +169,12 @@ def judge(
         "seed": evidence.seed,
         "attempts": attempts,
     }
-    measured = (*extra, *run_checks(evidence, CHECKS), *further_draws(evidence))
+    real = privacy.RealRows(evidence)  # the distances between real rows are found once
+    measured = (
+        *extra,
+        *run_checks(evidence, against(CHECKS, real)),
+        *further_draws(evidence, real),
+    )
     return Report(measured, facts)
 
 

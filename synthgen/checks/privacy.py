@@ -10,8 +10,7 @@ The test is exact because the split was random and whether a row is met does not
 ranks, rarity and uniqueness are those of train and holdout together. What was split at random are
 people: where the schema has an entity key, the rows of one key are counted once.
 
-Distances are Gower's: the mean over columns of |rank difference| for numbers (ranks of the
-different real values, [0, 1]) and of 0 / 1 for levels and missingness.
+Distances are Gower's (`distances`).
 """
 
 from __future__ import annotations
@@ -19,20 +18,27 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy.stats import beta, binom, hypergeom, norm
 
 from synthgen.checks.check import Area, Check, Evidence, Measurement
 from synthgen.checks.contrast import wilson
 from synthgen.checks.detection import auc, auc_error
+from synthgen.checks.distances import (
+    Distances,
+    Neighbours,
+    Positions,
+    nearest,
+    nearest_both,
+    nearest_others,
+    positions,
+)
 from synthgen.checks.features import Bools, Floats, Ints, is_numeric, levels, numbers, take
 from synthgen.rng import stream
-from synthgen.schema import Column, TableSchema
-
-Distances = NDArray[np.float32]
+from synthgen.schema import TableSchema
 
 #: Rows of each table that distances are computed for; exact copies are sought among all rows.
 MAX_DISTANCE_ROWS = 20_000
@@ -56,10 +62,6 @@ MIN_TARGETS = 100
 NNDR_LIMIT = 0.1
 #: Distances closer than this are ties (float32 sums).
 TIE = 1e-6
-#: Rows and columns of one block of the distance matrix: 256 KB, so that it stays in the cache.
-BLOCK_ROWS, BLOCK_COLUMNS = 16, 4_096
-#: Where a missing number lies: 1 or more from every rank; gaps are cut at 1.
-GONE = 2.0
 
 
 @dataclass(frozen=True)
@@ -262,7 +264,34 @@ def row_ids(evidence: Evidence) -> tuple[Ints, Ints, Ints]:
     return train, holdout, synthetic
 
 
-def near_copies(evidence: Evidence) -> list[Measurement]:
+@dataclass(frozen=True, repr=False, eq=False)
+class RealRows:
+    """Real rows that distances are computed for: the same for all tables that a model wrote.
+
+    Attributes
+    ----------
+    evidence : Evidence
+        Of one of them: its rows of train and holdout are taken, a row a person, by its seed.
+    """
+
+    evidence: Evidence
+
+    @cached_property
+    def frames(self) -> list[pd.DataFrame]:
+        """At most `MAX_DISTANCE_ROWS` rows of train and of the holdout."""
+        rng = stream(self.evidence.seed, "near_copies", "real")
+        tables = (self.evidence.train, self.evidence.holdout)
+        return [take_people(f, MAX_DISTANCE_ROWS, self.evidence.schema, rng) for f in tables]
+
+    @cached_property
+    def apart(self) -> tuple[Distances, Distances]:
+        """How far each row of train is from the nearest other one of train, each held one too."""
+        tables = [*self.frames, self.evidence.synthetic.head(0)]
+        train, holdout, _ = positions(tables, self.evidence.schema.modelled)
+        return nearest_others(train).distance, nearest(holdout, train).distance
+
+
+def near_copies(evidence: Evidence, real: RealRows | None = None) -> list[Measurement]:
     """Count train and holdout rows that a synthetic row comes too near to.
 
     ``near_copies``: nearer than the first percentile of the distances from holdout rows to train.
@@ -281,14 +310,17 @@ def near_copies(evidence: Evidence) -> list[Measurement]:
         *("near_copies", "isolated_near_copies", "isolated_copies"),
         *("dcr_share", "nndr", "membership_distance"),
     )
+    real = RealRows(evidence) if real is None else real
     rng = stream(evidence.seed, "near_copies")
-    tables = attacked(evidence, MAX_DISTANCE_ROWS, MAX_DISTANCE_ROWS, rng)
+    written = take(evidence.synthetic, MAX_DISTANCE_ROWS, rng)
+    tables = [*real.frames, written]
     if not evidence.schema.modelled or min(map(len, tables)) < 2:
         return [inconclusive(name, "no modelled column or too few rows") for name in names]
     train, holdout, synthetic = positions(tables, evidence.schema.modelled)
-    reached, held_reached = (nearest(p, synthetic).distance for p in (train, holdout))
-    alone = nearest(train, train, skip_self=True).distance
-    held_alone = nearest(holdout, train).distance
+    n = min(len(train), len(holdout))
+    reached, to_train = _both_ways(train, synthetic, n)
+    held_reached, to_held = _both_ways(holdout, synthetic, n)
+    alone, held_alone = real.apart
     tau = float(np.quantile(held_alone, NEAR_QUANTILE)) + TIE
     near = hits_of(reached <= tau, held_reached <= tau)
     said = f"share of train rows with a synthetic row within {tau:.4f}"
@@ -300,7 +332,7 @@ def near_copies(evidence: Evidence) -> list[Measurement]:
     return [
         compared(names[0], near, said, {"distance": tau}),
         *_isolated(reached, held_reached, alone, held_alone),
-        *_ratios(train, holdout, synthetic, rng),
+        *_ratios(to_train, to_held, n, rng),
         *membership(names[-1], ratio[0], ratio[1], guessed),
     ]
 
@@ -376,106 +408,6 @@ def clopper_pearson(k: int, n: int, confidence: float = 0.95) -> tuple[float, fl
     return low, 1.0 if k == n else float(beta.ppf(1 - tail, k + 1, n - k))
 
 
-@dataclass(frozen=True, repr=False)
-class Positions:
-    """Rows as points, a column after the other: ranks (A, N), `GONE` if missing; levels (B, N)."""
-
-    numbers: Distances
-    levels: NDArray[np.unsignedinteger]
-
-    def __len__(self) -> int:
-        return int(self.numbers.shape[1])
-
-    def __getitem__(self, rows: slice | Ints) -> Positions:
-        return Positions(self.numbers[:, rows], self.levels[:, rows])
-
-
-@dataclass(frozen=True, repr=False)
-class Neighbours:
-    """Of N rows, (N,) each: the distance to the nearest row, which it is, to the second nearest."""
-
-    distance: Distances
-    index: Ints
-    second: Distances
-
-
-def positions(tables: Sequence[pd.DataFrame], columns: Sequence[Column]) -> list[Positions]:
-    """Place all tables in one space, numbers ranked among the different values of the real ones.
-
-    The last table is the synthetic one: it is placed, and does not shape the space. Among values
-    and not rows, so that a small step off a value that half of the rows hold is small.
-    """
-    ranks: list[list[Distances]] = [[] for _ in tables]
-    codes: list[list[Ints]] = [[] for _ in tables]
-    for column in columns:
-        parts = [t[column.name] for t in tables]
-        if is_numeric(column):
-            values = [numbers(p, column) for p in parts]
-            known = np.unique(np.concatenate([v[~np.isnan(v)] for v in values[:-1]]))
-            for block, v in zip(ranks, values, strict=True):
-                middle = np.searchsorted(known, v, "left") + np.searchsorted(known, v, "right")
-                rank = middle / (2 * max(len(known), 1))
-                block.append(np.where(np.isnan(v), GONE, rank).astype("float32"))
-        else:
-            for block_of_codes, c in zip(codes, levels(parts, column), strict=True):
-                block_of_codes.append(c)
-    top = max((int(c.max(initial=0)) for table in codes for c in table), default=0)
-    return [
-        Positions(
-            np.array(r, "float32").reshape(len(r), len(t)),
-            np.array(c, np.min_scalar_type(top)).reshape(len(c), len(t)),
-        )
-        for t, r, c in zip(tables, ranks, codes, strict=True)
-    ]
-
-
-def nearest(a: Positions, b: Positions, *, skip_self: bool = False) -> Neighbours:
-    """Find each row of `a`'s two nearest rows of `b`. Memory is bounded by one block.
-
-    With `skip_self`, `a` is `b` and no row is its own neighbour.
-    """
-    found = Neighbours(
-        np.full(len(a), np.inf, "float32"),
-        np.zeros(len(a), "int64"),
-        np.full(len(a), np.inf, "float32"),
-    )
-    for i in range(0, len(a), BLOCK_ROWS):
-        rows = slice(i, min(i + BLOCK_ROWS, len(a)))
-        here = np.arange(rows.stop - i)
-        for j in range(0, len(b), BLOCK_COLUMNS):
-            block = gower(a[rows], b[j : j + BLOCK_COLUMNS])
-            if skip_self:
-                block[(here + i)[:, None] == np.arange(j, j + block.shape[1])] = np.inf
-            at = block.argmin(axis=1)
-            first = block[here, at]
-            block[here, at] = np.inf
-            runner_up = np.minimum(block.min(axis=1), np.maximum(first, found.distance[rows]))
-            found.second[rows] = np.minimum(found.second[rows], runner_up)
-            nearer = first < found.distance[rows]
-            found.distance[rows] = np.where(nearer, first, found.distance[rows])
-            found.index[rows] = np.where(nearer, at + j, found.index[rows])
-    return found
-
-
-def gower(a: Positions, b: Positions) -> Distances:
-    """Return all distances between two tables: (N, M) in [0, 1]. Gower 1971, doi:10.2307/2528823.
-
-    NOTE[DIFF]: numbers are compared by rank; missing is a value: equal to itself, 1 from others.
-    """
-    shape = (len(a), len(b))
-    differ = np.zeros(shape, np.min_scalar_type(len(a.levels)))
-    for u, v in zip(a.levels, b.levels, strict=True):
-        differ += u[:, None] != v
-    total, gap = differ.astype("float32"), np.empty(shape, "float32")
-    for x, y in zip(a.numbers, b.numbers, strict=True):
-        np.abs(np.subtract(x[:, None], y, out=gap), out=gap)
-        if GONE in x or GONE in y:
-            np.minimum(gap, 1, out=gap)
-        total += gap
-    total /= len(a.numbers) + len(a.levels)
-    return total
-
-
 def _isolated(
     near: Distances, held_near: Distances, alone: Distances, held_alone: Distances
 ) -> list[Measurement]:
@@ -499,16 +431,22 @@ def _isolated(
     return found
 
 
+def _both_ways(real: Positions, synthetic: Positions, n: int) -> tuple[Distances, Neighbours]:
+    """Return how near real rows come to synthetic ones, and these to the first `n` of them."""
+    first, back = nearest_both(real[:n], synthetic)
+    rest = nearest(real[n:], synthetic)
+    return np.concatenate([first.distance, rest.distance]), back
+
+
 def _ratios(
-    train: Positions, holdout: Positions, synthetic: Positions, rng: np.random.Generator
+    to_train: Neighbours, to_held: Neighbours, n: int, rng: np.random.Generator
 ) -> list[Measurement]:
-    """Return ``dcr_share`` and ``nndr``: where synthetic rows lie among as many rows of each side.
+    """Return ``dcr_share`` and ``nndr``: where synthetic rows lie among `n` rows of each side.
 
     The share's standard error is that of relabelling the real rows at random. One real row can be
     the nearest of many synthetic ones, which the binomial error does not know.
     """
-    n, n_synthetic = min(len(train), len(holdout)), len(synthetic)
-    to_train, to_held = (nearest(synthetic, p[:n]) for p in (train, holdout))
+    n_synthetic = len(to_train.distance)
     ties = to_train.distance == to_held.distance
     nearer = (to_train.distance < to_held.distance) | (ties & (rng.random(n_synthetic) < 0.5))
     share = float(nearer.mean())

@@ -10,19 +10,18 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import binomtest, ks_2samp
 
+from synthgen.checks import distances
 from synthgen.checks.check import Evidence
 from synthgen.checks.contrast import wilson
 from synthgen.checks.detection import auc
+from synthgen.checks.distances import gower, nearest, nearest_both, nearest_others, positions
 from synthgen.checks.marginals import ks, marginals, tvd
 from synthgen.checks.pairs import cramers_v, pairs
 from synthgen.checks.privacy import (
     Hits,
     _isolated,
     copies,
-    gower,
     near_copies,
-    nearest,
-    positions,
     row_ids,
 )
 from synthgen.checks.utility import utility
@@ -155,7 +154,7 @@ def test_gower_distance_of_four_rows():
     assert found.distance[0] == pytest.approx((1 / 8 + 0) / 2)
     assert found.index[0] == 1
     assert found.second[0] == pytest.approx((3 / 8 + 0) / 2)  # 1.0, an 'a'; 3.0 is a 'b'
-    assert nearest(train, train, skip_self=True).distance.tolist() == pytest.approx([1 / 8] * 4)
+    assert nearest_others(train).distance.tolist() == pytest.approx([1 / 8] * 4)
 
 
 def test_the_holdout_shapes_the_space_as_train_does():
@@ -187,9 +186,30 @@ def test_nearest_rows_are_those_of_all_distances():
     found, order = nearest(a, b), np.sort(each / 261, axis=1)
     assert found.distance == pytest.approx(order[:, 0], abs=1e-6)
     assert found.second == pytest.approx(order[:, 1], abs=1e-6)
+    for once, twice in ((nearest_both(a, b)[0], found), (nearest_both(a, b)[1], nearest(b, a))):
+        for field in ("distance", "index", "second"):
+            assert np.array_equal(getattr(once, field), getattr(twice, field))
     far = gower(*positions([pd.DataFrame({n: ["a"] for n in names[1:]}),
                             pd.DataFrame({n: ["b"] for n in names[1:]})], columns[1:]))  # fmt: skip
     assert far == 1
+
+
+def test_nearest_other_rows_are_those_of_all_distances(monkeypatch):
+    """Many ties, the first of which counts; several blocks, cut anywhere."""
+    monkeypatch.setattr(distances, "BLOCK_ROWS", 7)
+    monkeypatch.setattr(distances, "BLOCK_COLUMNS", 30)
+    rng = np.random.default_rng(0)
+    codes, x = rng.integers(0, 3, (100, 2)).astype(str).T, rng.integers(0, 4, 100) / 1.0
+    table = pd.DataFrame({"x": x, "a": codes[0], "b": codes[1]})
+    columns = [Column(name="x", kind="numeric")]
+    columns += [Column(name=c, kind="categorical") for c in "ab"]
+    places, _ = positions([table, table.head(0)], columns)
+    each = gower(places, places)
+    np.fill_diagonal(each, np.inf)
+    found, order = nearest_others(places), np.sort(each, axis=1)
+    assert np.array_equal(found.distance, order[:, 0])
+    assert np.array_equal(found.second, order[:, 1])
+    assert np.array_equal(found.index, each.argmin(axis=1))
 
 
 def test_lonely_rows_are_met_nearly_and_exactly():
