@@ -33,8 +33,8 @@ from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
+from synthgen.checks.distances import nearest, nearest_others, positions
 from synthgen.checks.features import Floats, matrix
-from synthgen.checks.privacy import nearest, positions
 from synthgen.config import RunConfig
 from synthgen.conform import conform, refuse_unmodelled
 from synthgen.errors import ConfigError, DataError
@@ -251,7 +251,7 @@ def near_copies(of: Trial, *, seed: int) -> dict[str, float]:
     """Return, for each arm that makes new rows, the share of them that nearly copy a real one.
 
     A near copy lies at less than `NEAR` of the way from a real row of the rarer class that models
-    were fitted on to that row's nearest like. Distances are the judge's (`checks.privacy`).
+    were fitted on to that row's nearest like. Distances are the judge's (`checks.distances`).
     ``"fresh real rows"``, the rarer class of the test rows, are the yardstick: so many lie as near
     by chance.
     """
@@ -268,7 +268,7 @@ def near_copies(of: Trial, *, seed: int) -> dict[str, float]:
     shares = {}
     for arm, frame in frames.items():
         real, _, placed = positions([*shaping, frame], columns)
-        alone = nearest(real, real, skip_self=True).distance
+        alone = nearest_others(real).distance
         found = nearest(placed, real)
         shares[arm] = float((found.distance < NEAR * alone[found.index]).mean())
     return shares

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -97,6 +98,12 @@ def epsilon(mechanisms: Sequence[Mechanism], delta: float) -> float:
     ConfigError
         If the accounting library is not installed.
     """
+    return _epsilon(tuple(mechanisms), delta)
+
+
+@lru_cache(maxsize=1_000)
+def _epsilon(mechanisms: tuple[Mechanism, ...], delta: float) -> float:
+    """Do as `epsilon`; a plan, its charge and the ledger's total ask the same questions again."""
     if not mechanisms:
         return 0.0
     return float(_composed(mechanisms).get_epsilon_for_delta(delta))

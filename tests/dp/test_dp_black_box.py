@@ -12,6 +12,9 @@ import pytest
 from synthgen.config import RunConfig
 
 ROOT = Path(__file__).parents[2]
+#: Fits on each neighbour: half of them decide, and tables told apart in all of 30 prove 2.03. With
+#: the noise of epsilon 1 some look alike, so leaking metadata take more.
+RUNS, RUNS_IN_NOISE = 60, 150
 
 
 @pytest.fixture
@@ -41,12 +44,14 @@ def test_neighbours_differ_in_one_row(black_box: ModuleType) -> None:
 
 @pytest.mark.slow
 def test_fit_and_sample_show_no_more_than_is_claimed(black_box: ModuleType) -> None:
-    assert black_box.audit(spending(1.0), 150) <= 1.0
+    assert black_box.audit(spending(1.0), RUNS) <= 1.0
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("epsilon", "observed"), [(100.0, False), (1.0, True)])
+@pytest.mark.parametrize(
+    ("epsilon", "observed", "runs"), [(100.0, False, RUNS), (1.0, True, RUNS_IN_NOISE)]
+)
 def test_noise_and_metadata_that_leak_are_found(
-    black_box: ModuleType, epsilon: float, observed: bool
+    black_box: ModuleType, epsilon: float, observed: bool, runs: int
 ) -> None:
-    assert black_box.audit(spending(epsilon), 150, observed=observed) > 1.0
+    assert black_box.audit(spending(epsilon), runs, observed=observed) > 1.0

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -27,7 +28,7 @@ from synthgen.schema import Column, TableSchema
 from synthgen.synthesizer import Synthesizer
 from synthgen.table import RealTable, one_secret_row_each, split_by_coins
 
-QUICK = {"epsilon": 8.0, "engine": "tree", "steps": 200}
+QUICK = {"epsilon": 8.0, "engine": "tree", "steps": 20}
 
 
 #: Of a manifest: public, drawn from the bundle, or empty with differential privacy.
@@ -57,19 +58,68 @@ def config(build: Callable[..., RunConfig], to: Path, **dp: object) -> RunConfig
     return build(to, train={"dp": {**QUICK, **dp}, "width": 16, "depth": 1})
 
 
-@pytest.mark.parametrize("engine", ["tree", pytest.param("network", marks=pytest.mark.slow)])
+class Recorded(Noise):
+    """Real noise that remembers how it was asked for: (kind, scale) a call."""
+
+    calls: ClassVar[Counter[tuple[str, float]]] = Counter()
+
+    def counts(self, exact: npt.ArrayLike, std: float) -> npt.NDArray[np.int64]:
+        self.calls["discrete-gaussian", std] += 1
+        return super().counts(exact, std)
+
+    def choose(self, scores: npt.NDArray[np.float64], epsilon: float, sensitivity: float) -> int:
+        assert sensitivity == 1
+        self.calls["exponential", 1 / epsilon] += 1
+        return super().choose(scores, epsilon, sensitivity)
+
+    def poisson(self, n: int, rate: float) -> npt.NDArray[np.int64]:
+        self.calls["poisson", rate] += 1
+        return super().poisson(n, rate)
+
+    def normal(self, std: float, size: int) -> npt.NDArray[np.float64]:
+        self.calls["normal", std] += 1
+        return super().normal(std, size)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What a fit made, what it was charged, and the noise that it asked for."""
+
+    made: Synthesizer
+    plan: Plan
+    calls: Counter[tuple[str, float]]
+
+
+NORM = 0.5
+
+
+@pytest.fixture(scope="module", params=["tree", pytest.param("network", marks=pytest.mark.slow)])
+def fit(request: pytest.FixtureRequest, demo_table: RealTable) -> Fit:
+    asked = {**QUICK, "engine": request.param, "max_grad_norm": NORM}
+    charged: list[Plan] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("synthgen.synthesizer.Noise", Recorded)
+        patch.setattr("synthgen.synthesizer.DP_PRETRAINING", 50)  # reads no row: quality alone
+        Recorded.calls.clear()
+        made = Synthesizer.fit_privately(
+            demo_table,
+            config=RunConfig.build({"train": {"dp": asked, "width": 16, "depth": 1}}),
+            seed=0,
+            charge=charged.append,
+        )
+    (plan,) = charged
+    return Fit(made, plan, Recorded.calls.copy())
+
+
 def test_a_bundle_with_its_guarantee_samples_the_same_after_loading(
-    demo_table: RealTable, tmp_path: Path, engine: str
+    fit: Fit, demo_table: RealTable, tmp_path: Path
 ) -> None:
-    asked = RunConfig.build({"train": {"dp": {**QUICK, "engine": engine}, "width": 16}})
-    charged = []
-    made = Synthesizer.fit_privately(demo_table, config=asked, seed=0, charge=charged.append)
-    assert charged[0].epsilon <= 8.0
-    made.save(tmp_path / "bundle")
+    assert fit.plan.epsilon <= 8.0
+    fit.made.save(tmp_path / "bundle")
     loaded = Synthesizer.load(tmp_path / "bundle", device="cpu")
     assert loaded.facts["dp"]["unit"] == "one row, added or removed"
     assert loaded.facts["rows"] == pytest.approx(len(demo_table), abs=100)  # noisy
-    rows = made.sample(300, seed=3, where=["ward='surgery'"])
+    rows = fit.made.sample(300, seed=3, where=["ward='surgery'"])
     assert rows.data.equals(loaded.sample(300, seed=3, where=["ward='surgery'"]).data)
     assert (rows.data["ward"] == "surgery").all()
 
@@ -135,57 +185,17 @@ def test_a_run_is_charged_once_and_says_what_holds(
         )
 
 
-# --- what ran is what was charged -----------------------------------------------------------------
-
-
-class Recorded(Noise):
-    """Real noise that remembers how it was asked for: (kind, scale) a call."""
-
-    calls: ClassVar[Counter[tuple[str, float]]] = Counter()
-
-    def counts(self, exact: npt.ArrayLike, std: float) -> npt.NDArray[np.int64]:
-        self.calls["discrete-gaussian", std] += 1
-        return super().counts(exact, std)
-
-    def choose(self, scores: npt.NDArray[np.float64], epsilon: float, sensitivity: float) -> int:
-        assert sensitivity == 1
-        self.calls["exponential", 1 / epsilon] += 1
-        return super().choose(scores, epsilon, sensitivity)
-
-    def poisson(self, n: int, rate: float) -> npt.NDArray[np.int64]:
-        self.calls["poisson", rate] += 1
-        return super().poisson(n, rate)
-
-    def normal(self, std: float, size: int) -> npt.NDArray[np.float64]:
-        self.calls["normal", std] += 1
-        return super().normal(std, size)
-
-
-@pytest.mark.parametrize("engine", ["tree", pytest.param("network", marks=pytest.mark.slow)])
-def test_what_ran_is_what_was_charged(
-    demo_table: RealTable, monkeypatch: pytest.MonkeyPatch, engine: str
-) -> None:
-    monkeypatch.setattr("synthgen.synthesizer.Noise", Recorded)
-    Recorded.calls.clear()
-    norm = 0.5
-    asked = {**QUICK, "engine": engine, "steps": 20, "max_grad_norm": norm}
-    charged: list[Plan] = []
-    made = Synthesizer.fit_privately(
-        demo_table,
-        config=RunConfig.build({"train": {"dp": asked, "width": 16, "depth": 1}}),
-        seed=0,
-        charge=charged.append,
-    )
+def test_what_ran_is_what_was_charged(fit: Fit) -> None:
     expected: Counter[tuple[str, float]] = Counter()
-    for m in charged[0].mechanisms.values():
+    for m in fit.plan.mechanisms.values():
         if m.kind == "sampled-gaussian":
             expected["poisson", m.rate] += m.count
-            assert not isinstance(made.generator, Tree)
-            weights = len(list(made.generator.skeleton.parameters()))
-            expected["normal", m.noise * norm] += m.count * weights
+            assert not isinstance(fit.made.generator, Tree)
+            weights = len(list(fit.made.generator.skeleton.parameters()))
+            expected["normal", m.noise * NORM] += m.count * weights
         else:
             expected[m.kind, m.noise] += m.count
-    rounded = Counter({(k, round(x, 9)): n for (k, x), n in Recorded.calls.items()})
+    rounded = Counter({(k, round(x, 9)): n for (k, x), n in fit.calls.items()})
     assert rounded == Counter({(k, round(x, 9)): n for (k, x), n in expected.items()})
 
 
