@@ -7,9 +7,9 @@ BENCH  ?= ../shared/bench
 TORCH  := $(shell grep -m1 '^torch==' constraints.txt)
 
 # tiny tensors: a second thread costs more than it brings
-test fast: export OMP_NUM_THREADS ?= 1
+test fast faults: export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup demo test fast lint format types bench clean
+.PHONY: setup demo test fast faults lint format types bench clean
 
 setup: $(STAMP)
 
@@ -31,6 +31,13 @@ test: $(STAMP)
 
 fast: $(STAMP)
 	$(BIN)/python -m pytest -m 'not slow' --numprocesses auto --dist loadfile
+
+# Faults injected, in about 20 minutes on two cores; counts them into docs/reliability.md.
+faults: export SYNTHGEN_FAULTS ?= $(CURDIR)/runs/faults.jsonl
+faults: $(STAMP)
+	mkdir -p '$(dir $(SYNTHGEN_FAULTS))' && : > '$(SYNTHGEN_FAULTS)'
+	$(BIN)/python -m pytest -m 'faults or survives' --numprocesses auto --dist loadfile; \
+	  code=$$?; $(BIN)/python benchmarks/faults.py '$(SYNTHGEN_FAULTS)' && exit $$code
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from synthgen.errors import ConfigError
-from synthgen.files import home, reserve, sync
+from synthgen.files import append_line, home, reserve
 
 GENESIS = "0" * 64
 
@@ -63,14 +63,7 @@ class AuditLog:
                 "previous": entries[-1]["sha256"] if entries else GENESIS,
             }
             entry["sha256"] = _seal(entry)
-            handle = os.open(
-                self.path, os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC, 0o600
-            )
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(json.dumps(entry) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            sync(self.path.parent)
+            append_line(self.path, json.dumps(entry))
         return entry
 
     def entries(self) -> list[dict[str, Any]]:

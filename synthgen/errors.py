@@ -10,10 +10,23 @@ Whatever else escapes a stage (a pandas message may quote a cell) becomes a `Sta
 
 from __future__ import annotations
 
+import errno
+import os
+import re
 import sysconfig
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+
+#: What to do about what the operating system refuses.
+_REMEDIES = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space"),
+    errno.EFBIG: "raise the limit on the size of a file (ulimit -f)",
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "raise the limit on open files (ulimit -n)"),
+    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "make it writable"),
+    errno.ENOMEM: "use fewer rows, or a machine with more memory",
+    errno.EAGAIN: "raise the limit on processes (ulimit -u)",
+}
 
 #: Folders of the standard library and of installed packages.
 _OTHERS = tuple(sysconfig.get_paths()[k] for k in ("stdlib", "platstdlib", "purelib", "platlib"))
@@ -137,20 +150,52 @@ def boundary(stage: str) -> Iterator[None]:
         return
     except SynthgenError:
         raise
-    except MemoryError:
-        failure = StageError(
-            f"stage '{stage}' ran out of memory; use fewer rows, or a machine with more"
-        )
     except Exception as error:
-        failure = StageError(
-            f"stage '{stage}' failed with {type(error).__name__} at {_place(error)}; "
-            "its message is withheld because it may quote data"
-        )
+        failure = StageError(f"stage '{stage}' {reason(error)}")
     try:
         raise failure
     finally:
         # The `with` statement that we leave still handles the original, so raising linked it.
         failure.__context__ = None
+
+
+def reason(error: Exception) -> str:
+    """Say what the operating system refused, in its words; of other exceptions type and place.
+
+    >>> reason(MemoryError())
+    'ran out of memory; use fewer rows, or a machine with more'
+    """
+    if _is_out_of_memory(error):
+        return "ran out of memory; use fewer rows, or a machine with more"
+    number = _system_number(error)
+    if number is None:
+        return (
+            f"failed with {type(error).__name__} at {_place(error)}; its message is withheld "
+            "because it may quote data"
+        )
+    file = getattr(error, "filename", None)
+    path = f" ({file})" if isinstance(file, str) else ""
+    remedy = f"; {_REMEDIES[number]}, then go on" if number in _REMEDIES else ""
+    return f"failed at {_place(error)}: {os.strerror(number)}{path}{remedy}"
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out. Those of torch by name and text: it is not loaded for an error."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
+def _system_number(error: Exception) -> int | None:
+    """Return the errno of an exception; what is written in Rust (safetensors) has it in its text.
+
+    >>> _system_number(OSError(28, "text")), _system_number(ValueError("I/O (os error 28)"))
+    (28, 28)
+    """
+    if isinstance(error, OSError):
+        return error.errno
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    return int(found[1]) if found else None
 
 
 def _place(error: BaseException) -> str:

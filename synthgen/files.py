@@ -1,4 +1,8 @@
-"""Files that are whole or absent: staged, synced, renamed, and held by one process at a time."""
+"""Files that are whole or absent: staged, synced, renamed, and held by one process at a time.
+
+What a writer of ``adult.csv`` has not finished stands beside it under a hidden name,
+``.3f9a0c12-adult.csv``: who was killed leaves it there, and the next holder sweeps it away.
+"""
 
 from __future__ import annotations
 
@@ -32,21 +36,77 @@ def staged(path: Path, *, mode: int | None = None) -> Iterator[Path]:
     What is staged may be a file or a flat folder (which replaces a folder). A block that fails
     leaves nothing behind. `mode` is given before the rename; None keeps what the umask says.
     """
-    temporary = path.with_name(f".{secrets.token_hex(4)}-{path.name}")
+    temporary = _hidden(path)
     try:
         yield temporary
         if mode is not None:
             temporary.chmod(mode)
         sync(temporary)
-        if path.is_dir():
-            shutil.rmtree(path)
-        temporary.replace(path)
+        _put_in_place(temporary, path)
         sync(path.parent)
     finally:
         if temporary.is_dir():
             shutil.rmtree(temporary)
         else:
             temporary.unlink(missing_ok=True)
+
+
+def _hidden(path: Path) -> Path:
+    return path.with_name(f".{secrets.token_hex(4)}-{path.name}")
+
+
+def _put_in_place(temporary: Path, path: Path) -> None:
+    """Rename; a folder that is there goes away as a whole, so that no part of it is ever seen."""
+    if not path.is_dir():
+        temporary.replace(path)
+        return
+    old = _hidden(path)
+    path.replace(old)
+    try:
+        temporary.replace(path)
+    except OSError:
+        old.replace(path)
+        raise
+    shutil.rmtree(old)
+
+
+@contextmanager
+def scratch(path: Path) -> Iterator[Path]:
+    """Yield a folder beside `path`, mode 0700, that goes away when the block ends.
+
+    `sweep` of `path` finds what a killed process left there.
+    """
+    folder = _hidden(path)
+    folder.mkdir(mode=0o700)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+def append_line(path: Path, text: str, *, durable: bool = True) -> None:
+    """Add a line to a file, made with mode 0600 if it is not there: all of the line, or nothing.
+
+    A part of a line that a killed process left is ended first, so that it spoils no other. With
+    `durable` the line is on the disk when this returns.
+    """
+    handle = os.open(path, os.O_CREAT | os.O_APPEND | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        size = os.fstat(handle).st_size
+        is_cut = size > 0 and os.pread(handle, 1, size - 1) != b"\n"
+        rest = memoryview(("\n" * is_cut + text + "\n").encode())
+        try:
+            while rest:
+                rest = rest[os.write(handle, rest) :]
+            if durable:
+                os.fsync(handle)
+        except OSError:  # a full disk takes a part of it
+            os.ftruncate(handle, size)
+            raise
+    finally:
+        os.close(handle)
+    if durable and not size:
+        sync(path.parent)
 
 
 def sweep(path: Path) -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -20,7 +19,7 @@ from synthgen.checks.gate import Decision
 from synthgen.config import RunConfig
 from synthgen.errors import ConfigError, TargetExists
 from synthgen.export import Manifest
-from synthgen.files import is_held, reserve, sha256, staged, sweep
+from synthgen.files import append_line, is_held, reserve, sha256, staged, sweep
 from synthgen.schema import TableSchema
 from synthgen.table import (
     PackedTable,
@@ -336,10 +335,7 @@ class RunFolder:
     @property
     def training(self) -> list[Event]:
         """The logged steps of training; of steps made twice (an interruption), the last record."""
-        if not self.training_path.exists():
-            return []
-        lines = self.training_path.read_text(encoding="utf-8").splitlines()
-        steps = [json.loads(line) for line in lines]
+        steps = _events(self.training_path)
         return list({(s.get("phase"), s.get("step"), *sorted(s)): s for s in steps}.values())
 
     @property
@@ -352,9 +348,7 @@ class RunFolder:
     @property
     def events(self) -> list[Event]:
         """What the log holds, oldest first."""
-        if not self.log_path.exists():
-            return []
-        return [json.loads(s) for s in self.log_path.read_text(encoding="utf-8").splitlines()]
+        return _events(self.log_path)
 
     @property
     def stages(self) -> dict[str, dict[str, float]]:
@@ -413,7 +407,7 @@ class RunFolder:
 
     def log(self, **event: Any) -> None:
         """Append `event` to the log and tell the listener."""
-        _append(self.log_path, {"time": now(), **event})
+        append_line(self.log_path, json.dumps({"time": now(), **event}), durable=False)
         tell(event)
 
     def log_step(self, step: Event) -> None:
@@ -424,7 +418,7 @@ class RunFolder:
         if "note" in step:
             self.log(stage="train", event="note", text=step["note"])
             return
-        _append(self.training_path, step)
+        append_line(self.training_path, json.dumps(step), durable=False)
         tell({"event": "step", **step})
 
     def tell_step(self, *, stage: str, step: int, steps: int) -> None:
@@ -512,7 +506,10 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _append(path: Path, event: Event) -> None:
-    handle = os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(json.dumps(event) + "\n")
+def _events(path: Path) -> list[Event]:
+    """Return what a log holds, oldest first; a line that was cut off is left out."""
+    found: list[Event] = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        with suppress(ValueError):
+            found.append(json.loads(line))
+    return found

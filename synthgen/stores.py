@@ -22,6 +22,8 @@ from synthgen.errors import ConfigError, DataError, SynthgenError
 from synthgen.uri import TableAddress, local_path, scheme
 
 CONNECT_SECONDS = 15.0
+#: Classes of SQLSTATE that say that the server has gone: connection exceptions, shut down, crashed.
+_LOST_STATES = ("08", "57P")
 #: Classes of SQLSTATE whose messages are about names, rights and the connection, never about cells.
 _HARMLESS_STATES = ("08", "28", "3D", "42501", "42601", "42P01", "42703", "3F")
 
@@ -97,8 +99,8 @@ def asking(address: TableAddress) -> Iterator[None]:
     except sqlite3.Error as error:
         raise DataError(f"{address.uri}: {_sqlite_reason(error)}") from None
     except (OSError, pa.ArrowException) as error:  # in the middle of a stream
-        if "connection" in str(error):
-            raise SynthgenError(f"{address.uri}: the connection was lost; start again") from None
+        if _is_lost(error):
+            raise _lost(address) from None
         raise DataError(
             f"{address.uri}: a row could not be read; what the server said is withheld, "
             "it may quote data"
@@ -107,11 +109,25 @@ def asking(address: TableAddress) -> Iterator[None]:
         state = getattr(error, "sqlstate", None)
         if not type(error).__module__.startswith("adbc_driver_manager"):
             raise
+        if _is_lost(error):
+            raise _lost(address) from None
         reason = f"SQLSTATE {state}" if state else type(error).__name__
         if state and state.startswith(_HARMLESS_STATES):
             said = str(error).partition("ERROR:")[2].strip().splitlines()
             reason = f"{said[0]} ({reason})" if said else reason
         raise DataError(f"{address.uri}: PostgreSQL refused: {reason}") from None
+
+
+def _is_lost(error: Exception) -> bool:
+    """Whether the server is gone: by its SQLSTATE, or where there is none by libpq's words."""
+    state = getattr(error, "sqlstate", None)
+    if state:
+        return bool(state.startswith(_LOST_STATES))
+    return "connection" in str(error) or "no COPY in progress" in str(error)
+
+
+def _lost(address: TableAddress) -> SynthgenError:
+    return SynthgenError(f"{address.uri}: the connection was lost; start again")
 
 
 def _sqlite_reason(error: sqlite3.Error) -> str:

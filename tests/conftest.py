@@ -5,6 +5,7 @@ They are made once a session. Tests must not write into them; copy a folder to c
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -166,3 +167,26 @@ def s3() -> Iterator[str]:
     """URI of a bucket of the session, ``s3://bucket``; the environment knows its endpoint."""
     with servers.s3():
         yield f"s3://{servers.BUCKET}"
+
+
+# --- faults, counted for docs/reliability.md (benchmarks/faults.py) -------------------------------
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Let the report of a test tell which fault it survives."""
+    mark = item.get_closest_marker("survives")
+    if mark is not None:
+        item.user_properties.append(("survives", list(mark.args)))
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Add a line for a fault that was tried to the file ``$SYNTHGEN_FAULTS``, if it is named."""
+    record, facts = os.environ.get("SYNTHGEN_FAULTS"), dict(report.user_properties)
+    is_worker = "PYTEST_XDIST_WORKER" in os.environ  # its reports come again, to who started it
+    if not record or is_worker or "survives" not in facts:
+        return
+    if report.when == "call" or (report.when == "setup" and not report.passed):
+        part, fault = facts["survives"]
+        told = {"part": part, "fault": fault, "tried": facts.get("tried", 1)}
+        with Path(record).open("a") as file:
+            file.write(json.dumps({**told, "outcome": report.outcome}) + "\n")

@@ -353,6 +353,7 @@ def test_s3_files_and_folders(s3: str) -> None:
         open_source("s3://")
 
 
+@pytest.mark.survives("IO", "PostgreSQL: connection lost in mid-read: said")
 @pytest.mark.slow
 def test_a_connection_that_is_lost_while_rows_are_read(postgres: str) -> None:
     cell = f"'{CANARY}' || repeat('x', 99)"

@@ -9,17 +9,17 @@ import json
 import os
 import shutil
 import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from children import cut_at_rename, in_a_child
 from rich.console import Console
 from typer.testing import CliRunner
 
 from synthgen import pipeline
-from synthgen.cli.app import app, terminate
+from synthgen.cli.app import app
 from synthgen.config import RunConfig
 from synthgen.errors import ConfigError, StageError, TargetBusy, TargetExists
 from synthgen.files import reserve, sha256, sweep
@@ -28,32 +28,6 @@ from synthgen.progress import Level, progress
 from synthgen.run_folder import Event, RunFolder, listening
 
 Configure = Callable[..., RunConfig]
-
-
-def in_a_child(work: Callable[[], Any]) -> int:
-    """Run `work` in a forked process; return its exit code, negative for a signal's number."""
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            signal.signal(signal.SIGTERM, terminate)  # as the command line does
-            work()
-            code = 0
-        except SystemExit as error:
-            code = int(error.code or 0)
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
-def cut_at_rename(name: str) -> None:
-    """Let this process be killed when a file is about to get its final `name`."""
-
-    def hook(event: str, args: tuple[Any, ...]) -> None:
-        if event == "os.rename" and Path(args[1]).name == name:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    sys.addaudithook(hook)
 
 
 def resume_until(folder: RunFolder, name: str) -> int:

@@ -11,7 +11,7 @@ from typing import ParamSpec
 
 import typer
 
-from synthgen.errors import SynthgenError
+from synthgen.errors import SynthgenError, reason
 
 P = ParamSpec("P")
 
@@ -56,9 +56,7 @@ def verb(function: Callable[P, None]) -> Callable[P, None]:
         except Exception as error:
             if os.environ.get("SYNTHGEN_DEBUG") == "1":
                 raise
-            say(
-                f"error: unforeseen {type(error).__name__}; its text is withheld, it may quote data"
-            )
+            say(f"error: {function.__name__} {reason(error)}")
             raise typer.Exit(1) from None
 
     return guarded

@@ -21,7 +21,7 @@ from typing import Any
 
 from synthgen.dp.accountant import Mechanism, epsilon
 from synthgen.errors import ConfigError
-from synthgen.files import reserve, sync
+from synthgen.files import append_line, reserve, sync
 
 KEY_BYTES = 32
 
@@ -91,13 +91,7 @@ class Ledger:
                 )
             stamp = datetime.now(UTC).isoformat(timespec="seconds")
             entry = {"time": stamp, "total": total, **reading}
-            path = self.folder / "ledger.jsonl"
-            handle = os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(json.dumps(entry) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            sync(self.folder)
+            append_line(self.folder / "ledger.jsonl", json.dumps(entry))
         return total
 
     def spent(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -216,8 +215,8 @@ def sample_bundle(
         frames, rows, asked = draw.frames(fitted, seed)
         sink.check_space(rows=rows, columns=len(fitted.schema.columns))
         # Many rows do not fit into memory: they wait in a file that nobody else can read.
-        with tempfile.TemporaryDirectory(prefix=".synthgen-", dir=sink.scratch()) as folder:
-            path = Path(folder) / "drawn.parquet"
+        with sink.scratch() as folder:
+            path = folder / "drawn.parquet"
             write_batches(path, frames, fitted.schema)
             table = SyntheticFile(fitted.schema, path, fitted.fingerprint, seed)
             measured = check_frames(table.batches(), fitted.encoder.rules, name="output")

@@ -136,7 +136,6 @@ def at_work(folder: RunFolder) -> Iterator[None]:
         )
     with folder.held(), reserved(folder.config, overwrite=may_overwrite(folder)):
         folder.sweep()
-        open_sink(folder.config.to).sweep()
         if folder.finished("train") is not None:
             folder.checkpoint_path.unlink(missing_ok=True)
         yield

@@ -8,7 +8,7 @@ import platform
 import resource
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from synthgen.config import RunConfig
@@ -30,27 +30,29 @@ def debugging() -> bool:
 def stage(folder: RunFolder, name: str) -> Iterator[None]:
     """Log start and end; let nothing through the boundary that could quote data."""
     start, cpu = time.monotonic(), time.process_time()
-    folder.forget(name)
-    folder.log(stage=name, event="start")
     try:
         with nullcontext() if debugging() else boundary(name):
+            folder.forget(name)
+            folder.log(stage=name, event="start")
             yield
+            receipt = folder.finished(name, check=False)
+            folder.log(
+                stage=name,
+                event="done",
+                seconds=round(time.monotonic() - start, 2),
+                cpu_seconds=round(time.process_time() - cpu, 2),
+                rows=0 if receipt is None else receipt.rows,
+                peak_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1_024,
+            )
     except Exception as error:
-        folder.log(stage=name, event="failed", error=type(error).__name__)
+        with suppress(OSError):  # a full disk takes no line more: the failure itself is told
+            folder.log(stage=name, event="failed", error=type(error).__name__)
         raise
     except BaseException:  # Ctrl-C, SIGTERM, a cancelled flow run: no failure
         remedy = f"go on with: synthgen resume {folder.root}"
-        folder.log(stage=name, event="interrupted", text=remedy)
+        with suppress(OSError):
+            folder.log(stage=name, event="interrupted", text=remedy)
         raise
-    receipt = folder.finished(name, check=False)
-    folder.log(
-        stage=name,
-        event="done",
-        seconds=round(time.monotonic() - start, 2),
-        cpu_seconds=round(time.process_time() - cpu, 2),
-        rows=0 if receipt is None else receipt.rows,
-        peak_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1_024,
-    )
 
 
 def seed_of(config: RunConfig) -> int:

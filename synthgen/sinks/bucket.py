@@ -6,8 +6,8 @@ An object appears when the last of its parts has arrived; an upload that is cut 
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from abc import abstractmethod
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,9 +45,10 @@ class _S3(Sink):
         """Write here and judge; take the old manifest away; send, read back; send the manifest."""
         self.check(overwrite=overwrite)
         system, path = filesystem(self.uri)
-        with tempfile.TemporaryDirectory(prefix="synthgen-") as folder:
-            local, escaped = self._write(Path(folder), table, judge)
+        with self.scratch() as folder:
+            local, escaped = self._write(folder, table, judge)
             written = described(local, table, escaped, name=self._name(path))
+            manifest = describe(written).encode()
             with stored(self.uri):
                 self._clear(system, path)
                 files = sorted(local.iterdir()) if local.is_dir() else [local]
@@ -57,20 +58,30 @@ class _S3(Sink):
                 with system.open_output_stream(
                     self._manifest_path(path), compression=None
                 ) as stream:
-                    stream.write(describe(written).encode())
+                    stream.write(manifest)
         return written
 
     def _send(self, system: pa_fs.FileSystem, file: Path, key: str, digest: str) -> None:
-        with file.open("rb") as source, system.open_output_stream(key, compression=None) as stream:
-            while block := source.read(BLOCK_BYTES):
-                stream.write(block)
-        found = hashlib.sha256()
-        with system.open_input_stream(key, compression=None) as stream:
-            while block := stream.read(BLOCK_BYTES):
-                found.update(block)
-        if found.hexdigest() != digest:
-            system.delete_file(key)
-            raise SynthgenError(f"{self.uri}: what was read back is not what was sent; try again")
+        """Send `file` and read it back; what is not whole is taken away again."""
+        try:
+            with (
+                file.open("rb") as source,
+                system.open_output_stream(key, compression=None) as stream,
+            ):
+                while block := source.read(BLOCK_BYTES):
+                    stream.write(block)
+            found = hashlib.sha256()
+            with system.open_input_stream(key, compression=None) as stream:
+                while block := stream.read(BLOCK_BYTES):
+                    found.update(block)
+            if found.hexdigest() != digest:
+                raise SynthgenError(
+                    f"{self.uri}: what was read back is not what was sent; try again"
+                )
+        except BaseException:  # SIGTERM too: to leave the stream has put the parts sent in place
+            with suppress(OSError):
+                system.delete_file(key)
+            raise
 
     def manifest(self) -> str | None:
         """Read the object beside the target, or in its folder."""

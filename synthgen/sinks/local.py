@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from synthgen.errors import ConfigError, SynthgenError, TargetExists
-from synthgen.files import reserve, staged, sweep
+from synthgen.files import staged, sweep
 from synthgen.sinks.formats import described, ending, write_file, write_parts
 from synthgen.sinks.sink import Describe, Judge, Sink, Synthetic, Written, refuse_small_disk
 
@@ -53,20 +53,15 @@ class _Local(Sink):
         """The absolute path."""
         return str(self.path)
 
-    @contextmanager
-    def hold(self) -> Iterator[None]:
-        """Hold the lock file beside the target, which other machines see as well."""
-        with reserve(self.path):
-            yield
+    @property
+    def _here(self) -> Path:
+        """The target itself: other machines see the lock file as well, and it has its own disk."""
+        return self.path
 
     def check_space(self, *, rows: int, columns: int) -> None:
         """Compare with what is free on the target's disk."""
         free = shutil.disk_usage(self.path.parent).free
         refuse_small_disk(self.path, free, rows=rows, columns=columns)
-
-    def scratch(self) -> Path | None:
-        """Return the target's folder: a table may not fit where the system has its own."""
-        return self.path.parent
 
 
 @dataclass(frozen=True)
@@ -105,7 +100,7 @@ class LocalFile(_Local):
 
     def sweep(self) -> None:
         """Remove staged files of the target and of its manifest."""
-        sweep(self.path)
+        super().sweep()
         sweep(manifest_path(self.path))
 
 
@@ -138,7 +133,3 @@ class LocalFolder(_Local):
         """Read the file inside the folder."""
         path = self.path / FOLDER_MANIFEST
         return path.read_text(encoding="utf-8") if path.is_file() else None
-
-    def sweep(self) -> None:
-        """Remove staged folders."""
-        sweep(self.path)

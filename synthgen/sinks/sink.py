@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from synthgen.errors import ConfigError, TargetBusy
-from synthgen.files import home, reserve
+from synthgen.files import home, reserve, scratch, sweep
 from synthgen.schema import TableSchema
 from synthgen.table import SyntheticFile, SyntheticTable
 
@@ -83,28 +83,39 @@ class Sink(ABC):
 
     @contextmanager
     def hold(self) -> Iterator[None]:
-        """Keep other runs of this machine from the target; TargetBusy if one holds it."""
-        locks = home() / "locks"
-        locks.mkdir(mode=0o700, parents=True, exist_ok=True)
+        """Keep other runs of this machine from the target; TargetBusy if one holds it.
+
+        What killed writers left is swept away.
+        """
         try:
-            with reserve(locks / hashlib.sha256(self.uri.encode()).hexdigest()[:32]):
+            with reserve(self._here):
+                self.sweep()
                 yield
         except TargetBusy:
             raise TargetBusy(
                 f"{self.uri} is held by another run; wait for it, or name another target"
             ) from None
 
+    @property
+    def _here(self) -> Path:
+        """What stands for the target on this machine: locks and unfinished tables are beside it."""
+        locks = home() / "locks"
+        locks.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return locks / hashlib.sha256(self.uri.encode()).hexdigest()[:32]
+
     def sweep(self) -> None:
-        """Remove what killed writers left; for whoever holds the target."""
-        return
+        """Remove what killed writers left here; for whoever holds the target."""
+        sweep(self._here)
 
     def check_space(self, *, rows: int, columns: int) -> None:
         """Raise ConfigError if there is no room for so many cells, as far as can be known."""
         return
 
-    def scratch(self) -> Path | None:
-        """Return the folder where a table may wait before it is put; None: the system's."""
-        return None
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """Yield a private folder in which a table may wait before it is put."""
+        with scratch(self._here) as folder:
+            yield folder
 
 
 def refuse_small_disk(folder: Path, free: int, *, rows: int, columns: int) -> None:

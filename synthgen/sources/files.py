@@ -24,6 +24,9 @@ PARQUET, GZIP, ZSTD, ZIP = b"PAR1", b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PK"
 PARQUET_ENDINGS = (".parquet", ".pq")
 CSV_ENDINGS = (".csv", ".csv.gz", ".csv.zst", ".tsv", ".tsv.gz", ".tsv.zst")
 BLOCK_BYTES = 2**20
+#: Bytes asked for to see the first four: S3's refusal has to fit into them, or pyarrow (26) takes
+#: a 503 for a broken stream and does not try again.
+HEAD_BYTES = 4_096
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,7 @@ def _examined(uri: str, system: pa_fs.FileSystem, info: pa_fs.FileInfo) -> File:
     """Return the file, told apart by its first bytes."""
     try:
         with system.open_input_stream(info.path, compression=None) as file:
-            magic = file.read(4)
+            magic = file.read(HEAD_BYTES)[:4]
     except PermissionError as error:
         raise DataError(f"{uri}: cannot be read ({type(error).__name__})") from None
     except OSError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import warnings
 from collections.abc import Mapping
@@ -25,19 +24,23 @@ def great_expectations() -> Any:
         warnings.simplefilter("ignore", DeprecationWarning)
         import great_expectations
         import great_expectations.expectations
-    # it sets this one to INFO itself and then tells of folders that it never makes
-    logging.getLogger("great_expectations.data_context.types.base").setLevel(logging.WARNING)
     return great_expectations
 
 
 def context() -> Any:
-    """Return a context that lives in memory: no files, no progress bars."""
+    """Return a context that lives in memory: no files or temporary folders, no progress bars."""
     gx = great_expectations()
-    from great_expectations.data_context.types.base import ProgressBarsConfig
+    from great_expectations.data_context.types.base import (
+        DataContextConfig,
+        InMemoryStoreBackendDefaults,
+        ProgressBarsConfig,
+    )
 
-    made = gx.get_context(mode="ephemeral")
-    made.variables.progress_bars = ProgressBarsConfig(globally=False)
-    return made
+    config = DataContextConfig(
+        store_backend_defaults=InMemoryStoreBackendDefaults(init_temp_docs_sites=False),
+        progress_bars=ProgressBarsConfig(globally=False),
+    )
+    return gx.get_context(mode="ephemeral", project_config=config)
 
 
 def batch_definition() -> BatchDefinition[Any]:
