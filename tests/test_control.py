@@ -135,6 +135,18 @@ def test_temperature_of_one_column_sharpens_it_alone(echo: Synthesizer) -> None:
     assert (cold["c"] - 3 * cold["x"]).abs().max() < 0.16  # relations hold all the same
 
 
+def test_the_share_of_conditions_is_that_of_drawn_rows(echo: Synthesizer) -> None:
+    rows = echo.sample(8_192, seed=2).data
+    for where in (["a = p"], ["a = q", "b = q"], ["b = r", "a = p"]):
+        held = np.ones(len(rows), bool)
+        for text in where:
+            name, _, level = text.split()
+            held &= (rows[name] == level).to_numpy()
+        share = echo.share(where, seed=0)
+        assert share is not None
+        assert abs(share - held.mean()) < 4 * (held.mean() / len(rows)) ** 0.5 + 0.002
+
+
 def test_truncation_drops_the_rare_level(echo: Synthesizer) -> None:
     kept = echo.sample(2_000, seed=1, control=Control(top_p={"a": 0.8, "b": 0.8})).data
     assert share_of(echo.sample(2_000, seed=1).data["a"], "r") > 0.05

@@ -8,6 +8,7 @@ for, nor on how they are batched, nor on which process draws which chunk.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -191,16 +192,31 @@ class Drawer:
         """Return the tokens and the offsets of one block."""
         noise = torch.Generator(self._device).manual_seed(derive(self._seed, "sample", number))
         groups = visiting_groups(self._layout, self._first, self._steps, noise)
-        tokens = self._tokens(groups, noise)
+        tokens, _ = self._tokens(groups, noise)
         offsets = draw_offsets(self._detail, self._layout, tokens, noise)
         return tokens.to("cpu", torch.int32).numpy(), offsets.cpu().numpy()
 
-    def _tokens(self, groups: list[list[int]], noise: torch.Generator) -> Tensor:
-        """Return BLOCK rows of tokens, (BLOCK, T), drawn group by group."""
+    @torch.no_grad()
+    def share(self, blocks: int) -> float:
+        """Return how likely a row is to satisfy the restriction, estimated from so many blocks.
+
+        Only the restricted tokens are drawn, in streams of their own.
+        """
+        found = []
+        for number in range(blocks):
+            noise = torch.Generator(self._device).manual_seed(derive(self._seed, "share", number))
+            found.append(self._tokens([[t] for t in self._first], noise)[1])
+        return float(np.exp(found).mean())
+
+    def _tokens(self, groups: list[list[int]], noise: torch.Generator) -> tuple[Tensor, float]:
+        """Return BLOCK rows of tokens, (BLOCK, T), drawn group by group.
+
+        And the log of how likely a row is to satisfy the restriction.
+        """
         net, n_tokens = self._passes, len(self._layout.sizes)
         tokens = torch.zeros(BLOCK, n_tokens, dtype=torch.int64, device=self._device)
         state = net.start(BLOCK)
-        prefixes = Prefixes(self._device)
+        prefixes, log_share = Prefixes(self._device), 0.0
         for group in groups:
             some, of = prefixes.distinct()
             hidden = net.hidden(state[:, some])
@@ -208,14 +224,15 @@ class Drawer:
                 free = net.logits(hidden, token, tokens[some])[of]
                 logits = free if token not in self._rules else free + self._rule(token, tokens)
                 if token in self._first:
-                    rows = _resample(free, logits, noise)
+                    rows, log_mass = _resample(free, logits, noise)
+                    log_share += log_mass
                     tokens, state, logits = tokens[rows], state[:, rows], logits[rows]
                     prefixes.take(rows)
                 chosen = draw_levels(self._style.shaped(logits, token), noise)
                 tokens[:, token] = chosen
                 state = net.show(state, token, chosen)
                 prefixes.append(chosen, free.shape[1])
-        return tokens
+        return tokens, log_share
 
     def _rule(self, token: int, tokens: Tensor) -> Tensor:
         """Return one token's log weights: (L,), or (B, L) for a fine one, by its parent's level."""
@@ -283,10 +300,10 @@ def draw_offsets(
     return offsets.clamp(0, 1)
 
 
-def _resample(free: Tensor, logits: Tensor, noise: torch.Generator) -> Tensor:
+def _resample(free: Tensor, logits: Tensor, noise: torch.Generator) -> tuple[Tensor, float]:
     """Return row numbers drawn by how likely each row's restriction is (systematically).
 
-    `free` and `logits` are (B, L): without and with the restriction.
+    And the log of how likely it is on average. `free` and `logits` are (B, L): without and with it.
     """
     if not bool((logits.max(dim=1).values > _IMPOSSIBLE / 2).any()):
         raise DataError("no row can satisfy the conditions together; relax one of them")
@@ -295,7 +312,8 @@ def _resample(free: Tensor, logits: Tensor, noise: torch.Generator) -> Tensor:
     start = torch.rand(1, generator=noise, device=mass.device, dtype=torch.float64)
     points = (torch.arange(len(mass), device=mass.device) + start) / len(mass)
     rows = torch.searchsorted(share, points).clamp(max=len(mass) - 1)
-    return rows[torch.randperm(len(rows), generator=noise, device=mass.device)]
+    mixed = rows[torch.randperm(len(rows), generator=noise, device=mass.device)]
+    return mixed, float(mass.logsumexp(dim=0)) - math.log(len(mass))
 
 
 def draw_levels(logits: Tensor, noise: torch.Generator) -> Tensor:

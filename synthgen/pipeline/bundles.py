@@ -169,6 +169,8 @@ class Draw:
                 asked, seed=seed, copies=self.rows, vary=self.vary, control=self.control
             )
             return frames, self.rows * len(asked), facts | {"vary": self.vary}
+        if self.where and (share := fitted.share(self.where, seed=seed)) is not None:
+            facts |= {"share": share, "learnt_from": fitted.facts.get("rows", 0)}
         quotas = None
         if self.match or self.fair:
             quotas = fitted.quotas(
