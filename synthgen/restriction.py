@@ -17,7 +17,7 @@ from synthgen import conditions as cond
 from synthgen.conditions import Condition, known_column
 from synthgen.control import Control, numbers
 from synthgen.encode.categorical import RARE, CategoricalEncoder
-from synthgen.encode.groups import Combined
+from synthgen.encode.groups import Combined, Within
 from synthgen.encode.numeric import NumericEncoder, units_within
 from synthgen.encode.relations import Lookup
 from synthgen.encode.table import TableEncoder
@@ -56,7 +56,7 @@ def restriction(encoder: TableEncoder, conditions: Sequence[Condition] = ()) -> 
         weights[i] = coarse
         if fine is not None:
             weights[fine_at[i]] = fine
-    return Restriction(weights, tuple(first))
+    return Restriction(weights, tuple(first), _pairs(encoder))
 
 
 def satisfying(
@@ -115,6 +115,37 @@ def _lookups(
         for c in conditions
         if c.column == r.derived
     ]
+
+
+def _pairs(encoder: TableEncoder) -> dict[tuple[int, int], np.ndarray]:
+    """Return which levels of a number each group allows, where its range depends on the group.
+
+    What is left of a level that a bound cuts is moved inside by the relation itself.
+    """
+    place = {part.column: i for i, part in enumerate(encoder.parts)}
+    pairs = {}
+    for relation in encoder.relations:
+        if not isinstance(relation, Within) or relation.source in encoder.derived:
+            continue
+        number, group = place[relation.derived], place[relation.source]
+        pairs[group, number] = _allowed(
+            relation, encoder.parts[group].encoder, encoder.parts[number].encoder
+        )
+    return pairs
+
+
+def _allowed(relation: Within, group: Any, number: Any) -> np.ndarray:
+    """Return log weights (groups, levels): 0 where some value of the level lies within bounds."""
+    low, high = (np.full(number.n_levels, end) for end in (np.inf, -np.inf))
+    np.minimum.at(low, number.level, number.lower)
+    np.maximum.at(high, number.level, number.upper)
+    groups = pd.Series([None, *group.levels, RARE], dtype="str")
+    least, most = (ends.to_numpy() for ends in relation.limits(groups))
+    fits = (high >= least[:, None]) & (low <= most[:, None])
+    fits[~fits[:, 1:].any(axis=1)] = True  # nothing known fits: the relation moves what is drawn
+    fits[:, 0] = True
+    with np.errstate(divide="ignore"):
+        return np.log(fits.astype(np.float64))
 
 
 def _possible(encoder: Any) -> tuple[np.ndarray, np.ndarray | None]:

@@ -621,7 +621,7 @@ class Synthesizer:
     def _completion(self, control: Control = AS_LEARNT) -> Completion:
         if isinstance(self.generator, Tree):
             raise ConfigError("a tree of noisy counts completes no rows; train engine = 'network'")
-        possible = restriction(self.encoder).weights
+        possible = restriction(self.encoder)
         drawn = style(self.encoder, control)
         completer = Completer(self.generator, self.encoder.layout, possible, drawn)
         return Completion(self.encoder, completer)

@@ -17,6 +17,7 @@ from synthgen.encode.groups import Combined, Within, combined, within
 from synthgen.encode.relations import from_json
 from synthgen.encode.search import find
 from synthgen.errors import ConfigError, DataError, SchemaError
+from synthgen.restriction import restriction
 from synthgen.schema import Column, Constraint, TableSchema
 from synthgen.synthesizer import Synthesizer
 from synthgen.table import RealTable
@@ -206,6 +207,23 @@ def test_drawn_rows_keep_every_rule(fitted: Synthesizer) -> None:
     spoilt = drawn.data.assign(age=drawn.data["age"] + 100)
     [summary, *_] = check_frames([spoilt], rules, name="output")
     assert summary.value == (drawn.data["stage"] == "child").sum()
+
+
+def test_cells_beyond_the_bounds_are_not_drawn_but_moved(fitted: Synthesizer) -> None:
+    """Whichever is drawn first; else a barely trained generator left heaps at 17 and at 18."""
+    encoder = fitted.encoder
+    [((group, number), allowed)] = restriction(encoder).pairs.items()
+    assert (encoder.parts[group].column, encoder.parts[number].column) == ("stage", "age")
+    levels = [None, *encoder.parts[group].encoder.levels]  # type: ignore[attr-defined]
+    ages = encoder.parts[number].encoder.encode(np.array([0.0, 17.0, 18.0, 80.0])).coarse
+    assert np.isfinite(allowed[:, 0]).all()  # missing
+    table = dict(zip(levels, np.isfinite(allowed)[:, ages].tolist(), strict=False))
+    assert table["child"] == [True, True, False, False]
+    assert table["adult"] == [False, False, True, True]
+    drawn = fitted.sample(5_000, seed=1).data
+    for stage, age in (("child", 17), ("adult", 18)):
+        ages_of = drawn.loc[drawn["stage"] == stage, "age"]
+        assert (ages_of == age).mean() < 0.12
 
 
 def test_combined_columns_can_be_asked_for(fitted: Synthesizer) -> None:

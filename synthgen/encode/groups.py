@@ -135,7 +135,10 @@ class Combined:
 
 @dataclass(frozen=True)
 class Within:
-    """A number whose bounds depend on a level: modelled as it is, and moved inside them.
+    """A number whose bounds depend on a level: modelled as it is, drawn inside them.
+
+    Cells beyond the bounds of a row's level are not drawn (`restriction`); what is left of a cell
+    that a bound cuts is moved inside.
 
     Attributes
     ----------
@@ -171,10 +174,10 @@ class Within:
 
     def restore(self, frame: pd.DataFrame) -> None:
         """Move what lies outside of its group's bounds to the nearer one."""
-        low, high = self._bounds(frame[self.source])
+        low, high = self.limits(frame[self.source])
         frame[self.derived] = frame[self.derived].clip(low, high)
 
-    def _bounds(self, groups: pd.Series) -> tuple[pd.Series, pd.Series]:
+    def limits(self, groups: pd.Series) -> tuple[pd.Series, pd.Series]:
         """Return each row's bounds, infinite where there are none."""
         keys = groups.astype(object).where(groups.notna(), None)
         out = []
@@ -187,7 +190,7 @@ class Within:
 
     def broken(self, frame: pd.DataFrame) -> Bools:
         """Return which rows lie outside of declared bounds."""
-        low, high = self._bounds(frame[self.source])
+        low, high = self.limits(frame[self.source])
         values = frame[self.derived]
         return np.asarray(((values < low) | (values > high)) & (not self.learnt), bool)
 

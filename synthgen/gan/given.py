@@ -21,6 +21,7 @@ from synthgen.gan.passes import passes
 from synthgen.gan.sample import (
     BLOCK,
     PLAIN,
+    Restriction,
     Style,
     draw_levels,
     draw_offsets,
@@ -70,21 +71,22 @@ class Completer:
     ----------
     generator : Generator
     layout : Layout
-    possible : mapping of token to array
-        Log weights of the levels that may be drawn at all, as in `sample.Restriction`.
+    possible : Restriction
+        Of what may be drawn at all.
     style : Style
         Of what is drawn; surprise is of what was learnt.
     """
 
     @torch.no_grad()
     def __init__(
-        self, generator: Generator, layout: Layout, possible: Weights, style: Style = PLAIN
+        self, generator: Generator, layout: Layout, possible: Restriction, style: Style = PLAIN
     ) -> None:
         self._skeleton, self._detail = generator.skeleton, generator.detail
         self.passes = passes(generator.skeleton)
         self._device = generator.skeleton.bias.device
         self._layout, self._style = layout, style
-        self._rules = {t: log_weights(w, self._device) for t, w in possible.items()}
+        self._rules = {t: log_weights(w, self._device) for t, w in possible.weights.items()}
+        self._partners = possible.partners(self._device)
 
     @torch.no_grad()
     def complete(

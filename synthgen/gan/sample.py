@@ -42,10 +42,23 @@ class Restriction:
         log of a share admits part of a cell.
     first : tuple of int
         Coarse tokens that are drawn before all others, because something is asked of them.
+    pairs : mapping of two coarse tokens to array
+        (L, M): log weights of the second token's levels by the first one's. Whichever is drawn
+        later follows the other.
     """
 
     weights: Mapping[int, np.ndarray] = field(default_factory=dict)
     first: tuple[int, ...] = ()
+    pairs: Mapping[tuple[int, int], np.ndarray] = field(default_factory=dict)
+
+    def partners(self, device: torch.device) -> dict[int, list[tuple[int, Tensor]]]:
+        """Return for each token of a pair the others, with its log weights by their levels."""
+        found: dict[int, list[tuple[int, Tensor]]] = {}
+        for (one, other), weights in self.pairs.items():
+            by_one = log_weights(weights, device)
+            found.setdefault(other, []).append((one, by_one))
+            found.setdefault(one, []).append((other, by_one.T.contiguous()))
+        return found
 
 
 @dataclass(frozen=True)
@@ -169,6 +182,7 @@ class Drawer:
         self._layout, self._seed, self._steps = layout, seed, steps
         self._first, self._style = restriction.first, style
         self._rules = {t: log_weights(w, self._device) for t, w in restriction.weights.items()}
+        self._partners = restriction.partners(self._device)
         self._tails = Tails(layout, seed, 0)
 
     def draw(self, blocks: range) -> EncodedTable:
@@ -216,13 +230,16 @@ class Drawer:
         net, n_tokens = self._passes, len(self._layout.sizes)
         tokens = torch.zeros(BLOCK, n_tokens, dtype=torch.int64, device=self._device)
         state = net.start(BLOCK)
-        prefixes, log_share = Prefixes(self._device), 0.0
+        prefixes, log_share, drawn = Prefixes(self._device), 0.0, set[int]()
         for group in groups:
             some, of = prefixes.distinct()
             hidden = net.hidden(state[:, some])
             for token in group:
                 free = net.logits(hidden, token, tokens[some])[of]
                 logits = free if token not in self._rules else free + self._rule(token, tokens)
+                for other, by_level in self._partners.get(token, ()):
+                    if other in drawn:
+                        logits = logits + by_level[tokens[:, other]]
                 if token in self._first:
                     rows, log_mass = _resample(free, logits, noise)
                     log_share += log_mass
@@ -232,6 +249,7 @@ class Drawer:
                 tokens[:, token] = chosen
                 state = net.show(state, token, chosen)
                 prefixes.append(chosen, free.shape[1])
+                drawn.add(token)
         return tokens, log_share
 
     def _rule(self, token: int, tokens: Tensor) -> Tensor:
