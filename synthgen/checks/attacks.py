@@ -24,6 +24,7 @@ from synthgen.checks.contrast import wilson
 from synthgen.checks.distances import Distances, nearest, positions
 from synthgen.checks.features import Bools, Ints, is_numeric, levels, matrix, numbers, take
 from synthgen.checks.privacy import (
+    LEARNT_ODDS,
     MIN_TARGETS,
     Hits,
     attacked,
@@ -193,7 +194,8 @@ def small_cells(evidence: Evidence) -> list[Measurement]:
 
     A cell with one person in the whole real table is in train or holdout by chance; a generator
     that learnt the population writes both equally often. Rows with such a cell are counted, not
-    cells, because one person's cells come and go together.
+    cells, because one person's cells come and go together. What was seen once is a little likelier
+    to any model that learnt than what was not: odds up to `LEARNT_ODDS` are no leak yet.
     """
     name, columns = "small_cells", evidence.schema.modelled
     rng = stream(evidence.seed, name)
@@ -216,9 +218,8 @@ def small_cells(evidence: Evidence) -> list[Measurement]:
     if not alone[0].any() or not alone[1].any():
         return [inconclusive(name, "nobody is alone with a value or a pair of levels")]
     hits = hits_of(met[0][alone[0]], met[1][alone[1]])
-    return [
-        _attack(name, hits, 0.0, "people alone in a cell that is written, beyond the holdout's")
-    ]
+    said = "people alone in a cell that is written, beyond the holdout's"
+    return [_attack(name, hits, 0.0, said, p=hits.p_beyond(LEARNT_ODDS))]
 
 
 # --- parts ---------------------------------------------------------------------------------------
@@ -246,7 +247,7 @@ def _attack(
 ) -> Measurement:
     """Return the risk; inconclusive if it is not certainly above the baseline, or not precise.
 
-    `p` replaces Fisher's of `hits` where these are no independent trials.
+    `p` replaces Fisher's of `hits` where these are no independent trials, or more is allowed.
     """
     if not hits.n_train or not hits.n_holdout:
         return inconclusive(name, "there was nothing to attack")

@@ -22,7 +22,8 @@ from functools import cached_property
 
 import numpy as np
 import pandas as pd
-from scipy.stats import beta, binom, hypergeom, norm
+from scipy.special import gammaln
+from scipy.stats import beta, binom, norm
 
 from synthgen.checks.check import Area, Check, Evidence, Measurement
 from synthgen.checks.contrast import wilson
@@ -56,6 +57,9 @@ RARE_SHARE = 0.2
 REPEATED_LEVEL = 0.01
 #: An AUC of membership up to here is what any model that learnt shows.
 LEARNT_AUC = 0.52
+#: Odds of a train row to be met (nearly, or by its rarest cell), to those of a holdout row, up to
+#: which any model that learnt shows.
+LEARNT_ODDS = 1.25
 #: Fewer rows a side leave a membership attack nothing to say.
 MIN_TARGETS = 100
 #: A nearest row at less than this share of the way to the second nearest is suspiciously near.
@@ -76,19 +80,36 @@ class Hits:
     @property
     def p(self) -> float:
         """One-sided p value of "train rows are met no more often than holdout rows" (Fisher)."""
-        total = self.n_train + self.n_holdout
-        return float(hypergeom.sf(self.train - 1, total, self.n_train, self.train + self.holdout))
+        return self.p_beyond(1.0)
+
+    def p_beyond(self, odds: float) -> float:
+        """One-sided p value of "the odds of train rows are at most `odds` times the holdout's".
+
+        The tail of Fisher's noncentral hypergeometric distribution (Fisher 1935, McCullagh & Nelder
+        1989, section 7.3); `odds` 1 is Fisher's exact test.
+        """
+        met = self.train + self.holdout
+        train = np.arange(max(0, met - self.n_holdout), min(met, self.n_train) + 1)
+        holdout = met - train
+        log = train * math.log(odds) - (
+            gammaln(train + 1)
+            + gammaln(self.n_train - train + 1)
+            + gammaln(holdout + 1)
+            + gammaln(self.n_holdout - holdout + 1)
+        )
+        mass = np.exp(log - log.max())
+        return float(mass[train >= self.train].sum() / mass.sum())
 
     @property
     def excess(self) -> float:
         """Share of train rows met, less the share of holdout rows met."""
         return self.train / self.n_train - self.holdout / self.n_holdout
 
-    def smallest_seen(self, level: float) -> int | None:
+    def smallest_seen(self, level: float, odds: float = 1.0) -> int | None:
         """Fewest further train rows that would have brought p below `level`; None: no number."""
         for more in _doubling_then_all(self.n_train - self.train):
             raised = Hits(self.train + more, self.n_train, self.holdout, self.n_holdout)
-            if raised.p < level:
+            if raised.p_beyond(odds) < level:
                 return more
         return None
 
@@ -294,7 +315,8 @@ class RealRows:
 def near_copies(evidence: Evidence, real: RealRows | None = None) -> list[Measurement]:
     """Count train and holdout rows that a synthetic row comes too near to.
 
-    ``near_copies``: nearer than the first percentile of the distances from holdout rows to train.
+    ``near_copies``: nearer than the first percentile of the distances from holdout rows to train;
+    odds up to `LEARNT_ODDS` are what learning brings.
     ``isolated_near_copies``: among the most isolated rows, nearer than half the way to the nearest
     other train row; ``isolated_copies``: among these, equal, which by chance hardly any is.
     ``dcr_share``: synthetic rows nearer to train than to as many holdout rows,
@@ -330,7 +352,7 @@ def near_copies(evidence: Evidence, real: RealRows | None = None) -> list[Measur
     ]
     guessed = "AUC of guessing train rows by how near a synthetic row is, given how near others are"
     return [
-        compared(names[0], near, said, {"distance": tau}),
+        compared(names[0], near, said, {"distance": tau}, odds=LEARNT_ODDS),
         *_isolated(reached, held_reached, alone, held_alone),
         *_ratios(to_train, to_held, n, rng),
         *membership(names[-1], ratio[0], ratio[1], guessed),
@@ -491,10 +513,15 @@ def hits_of(train: Bools, holdout: Bools) -> Hits:
     return Hits(int(train.sum()), len(train), int(holdout.sum()), len(holdout))
 
 
-def compared(name: str, hits: Hits, said: str, details: dict[str, float]) -> Measurement:
-    """Return the share of train rows met, the holdout's as its control, and Fisher's p."""
+def compared(
+    name: str, hits: Hits, said: str, details: dict[str, float], *, odds: float = 1.0
+) -> Measurement:
+    """Return the share of train rows met, the holdout's as its control, and Fisher's p.
+
+    `odds` of train rows to the holdout's are no leak yet.
+    """
     low, high = wilson(hits.train, hits.n_train)
-    seen = hits.smallest_seen(1e-3)
+    seen = hits.smallest_seen(1e-3, odds)
     return Measurement(
         name,
         "privacy",
@@ -504,7 +531,7 @@ def compared(name: str, hits: Hits, said: str, details: dict[str, float]) -> Mea
         n=hits.n_train,
         control=hits.holdout / hits.n_holdout,
         details={
-            "p": hits.p,
+            "p": hits.p_beyond(odds),
             "excess": hits.excess,
             "train_hits": hits.train,
             "holdout_hits": hits.holdout,

@@ -132,7 +132,9 @@ def test_missing_equals_missing_and_nothing_else():
 
 
 def test_copy_test_is_fishers_and_the_conditional_binomial_when_hits_are_rare():
-    assert Hits(1, 2, 0, 2).p == 0.5
+    assert Hits(1, 2, 0, 2).p == pytest.approx(0.5)
+    # By hand: of the two ways to choose the one that was met, train's weighs twice the holdout's.
+    assert Hits(1, 2, 0, 2).p_beyond(2) == pytest.approx(4 / 6)
     rare = Hits(12, 80_000, 1, 20_000).p
     assert rare == pytest.approx(binomtest(12, 13, 0.8, alternative="greater").pvalue, rel=0.01)
 
