@@ -42,7 +42,7 @@ def restriction(encoder: TableEncoder, conditions: Sequence[Condition] = ()) -> 
     fine_at = {int(p): layout.n_coarse + j for j, p in enumerate(layout.parents)}
     for i, part in enumerate(encoder.parts):
         column = encoder.column(part.column)
-        asked = [] if column.name in encoder.derived else conditions
+        asked = [] if column.name in encoder.computed else conditions
         asked = [c for c in asked if c.column == part.column]
         lookups = _lookups(encoder, part.column, conditions)
         coarse, fine = _possible(part.encoder)
@@ -65,16 +65,19 @@ def satisfying(
     """Return the rows of a drawn `frame` that satisfy every condition.
 
     Cells that a bound cuts are moved inside it, in place; rows whose computed columns do not
-    satisfy a condition are left out.
+    satisfy a condition, and rows that were moved out of their group's range, are left out.
     """
     schema = encoder.schema
     for condition in conditions:
         column = schema.column(condition.column)
-        if column.name not in encoder.derived:
+        if column.name not in encoder.computed:
             frame[column.name] = _mend(frame[column.name], condition, column)
     holds = np.ones(len(frame), bool)
     for condition in conditions:
         holds &= condition.holds(frame[condition.column], schema.column(condition.column))
+    for relation in encoder.relations if conditions else ():
+        if isinstance(relation, Within):
+            holds &= ~relation.outside(frame)
     return frame if holds.all() else frame[holds].reset_index(drop=True)
 
 
@@ -125,7 +128,7 @@ def _pairs(encoder: TableEncoder) -> dict[tuple[int, int], np.ndarray]:
     place = {part.column: i for i, part in enumerate(encoder.parts)}
     pairs = {}
     for relation in encoder.relations:
-        if not isinstance(relation, Within) or relation.source in encoder.derived:
+        if not isinstance(relation, Within) or relation.source in encoder.computed:
             continue
         number, group = place[relation.derived], place[relation.source]
         pairs[group, number] = _allowed(

@@ -443,7 +443,11 @@ class Synthesizer:
             last = first + min(CHUNK - first % CHUNK, -(-(n - done) // BLOCK))
             if first % CHUNK == 0:
                 habits = self._habits(seed, first // CHUNK)
-            frame = self.encoder.inverse_transform(drawer.draw(range(first, last)), habits)
+            try:
+                table = drawer.draw(range(first, last))
+            except DataError as error:
+                raise DataError(f"{error}: {self._relaxing(conditions, seed)}") from None
+            frame = self.encoder.inverse_transform(table, habits)
             tried += len(frame)
             frame = satisfying(self.encoder, frame, conditions).iloc[: n - done]
             hits = done + len(frame)

@@ -237,6 +237,16 @@ def test_combined_columns_can_be_asked_for(fitted: Synthesizer) -> None:
     assert shares.to_dict() == {"F": 75, "M": 25}
 
 
+def test_a_number_with_a_range_can_be_asked_for(fitted: Synthesizer) -> None:
+    made = fitted.sample(80, seed=1, where=["age >= 12", "age <= 20"]).data
+    assert made["age"].between(12, 20).all()
+    assert set(made["stage"]) == {"child", "adult"}
+    assert not constraints.broken(AGES, made, schema(AGES)).any()
+    with pytest.raises(DataError, match="no row can satisfy the conditions together") as caught:
+        fitted.sample(5, seed=1, where=["stage = child", "age >= 30"])
+    assert "the nearest possible: age >= 1" in str(caught.value)
+
+
 def test_given_cells_leave_what_fits_them(fitted: Synthesizer) -> None:
     given = pd.DataFrame(
         {"pregnant": pd.Series([True, None, False], dtype="boolean"), "age": [None, 5.0, 60.0]}

@@ -188,11 +188,15 @@ class Within:
             out.append(pd.Series(values, index=groups.index, dtype=np.float64))
         return out[0], out[1]
 
-    def broken(self, frame: pd.DataFrame) -> Bools:
-        """Return which rows lie outside of declared bounds."""
+    def outside(self, frame: pd.DataFrame) -> Bools:
+        """Return which rows lie outside of their group's bounds."""
         low, high = self.limits(frame[self.source])
         values = frame[self.derived]
-        return np.asarray(((values < low) | (values > high)) & (not self.learnt), bool)
+        return np.asarray((values < low) | (values > high), bool)
+
+    def broken(self, frame: pd.DataFrame) -> Bools:
+        """Return which rows lie outside of declared bounds."""
+        return self.outside(frame) & (not self.learnt)
 
     def deciding(self, values: pd.Series) -> dict[str | None, Bools]:
         """Return for each level, `RARE` for all others, which (N,) values its bounds allow."""

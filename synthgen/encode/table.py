@@ -119,6 +119,11 @@ class TableEncoder:
         return frozenset(r.derived for r in self.relations)
 
     @property
+    def computed(self) -> frozenset[str]:
+        """Names of derived columns that no token says: all but numbers inside a range."""
+        return frozenset(r.derived for r in self.relations if not isinstance(r, Within))
+
+    @property
     def rules(self) -> TableSchema:
         """The schema, its rules filled with the combinations and bounds that were learnt.
 
