@@ -27,10 +27,10 @@ demo: $(STAMP)
 
 # one process a core; a file stays whole in one, so that its trained models are shared
 test: $(STAMP)
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 fast: $(STAMP)
-	$(BIN)/python -m pytest -m 'not slow' --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest -m 'not slow' --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 # Faults injected, in about 20 minutes on two cores; counts them into docs/reliability.md.
 faults: export SYNTHGEN_FAULTS ?= $(CURDIR)/runs/faults.jsonl

@@ -31,7 +31,7 @@ def main(folder: Path) -> None:
                 "gate": dict.fromkeys(
                     ("max_marginal_excess", "max_pair_loss", "max_c2st", "max_dcr_z"), "off"
                 )
-                | {"prove_power": False}
+                | {"prove_power": False, "samples": 2 if name == "passed" else 1}
                 | gate,
             }
         )

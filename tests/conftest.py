@@ -27,6 +27,11 @@ from synthgen.synthesizer import Synthesizer
 from synthgen.table import RealTable, Split, split
 
 DEMO_ROWS = 1_500
+#: Files that take longest: they begin first, so that no process is left with one at the end.
+LONGEST = (
+    *("test_deployments.py", "test_planted_facts.py", "test_canary.py", "test_private_run.py"),
+    *("test_flows.py", "test_dp_black_box.py", "test_resume.py", "test_world.py", "test_cli.py"),
+)
 #: Seconds of training: enough for a path, not for quality.
 TINY_TRAIN: dict[str, Any] = {"steps": 40, "critic_steps": 10, "width": 32, "depth": 1}
 #: What only a good generator meets is not asked for; copies, schema and enough rows still are.
@@ -41,6 +46,12 @@ LENIENT_GATE: dict[str, Any] = {
     "prove_power": False,  # a few hundred rows cannot
     "samples": 1,
 }
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the `LONGEST` files first; every process of pytest-xdist must do it alike."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -59,7 +59,7 @@ def site(
     other = tiny_config(to, overwrite=True, data=str(folder / "other.csv"))
     (folder / "other.toml").write_text(other.to_toml())
     environment = {**prefect_server, "PYTHONPATH": str(ROOT)}
-    # once, at the next minute that can be met
+    # once, at a minute that can be met; what needs no run is tested in the meantime
     at = datetime.now(UTC) + timedelta(seconds=100)
     command = [*SYNTHGEN, "serve", "nightly.toml", "--cron", f"{at.minute} {at.hour} * * *"]
     with (folder / "serve.log").open("w") as log:
@@ -78,6 +78,28 @@ def site(
 @pytest.mark.slow
 class TestServed:
     """In this order: each test goes on where the one before ended."""
+
+    def test_what_cannot_be_triggered(self, site: Site) -> None:
+        wait_until(lambda: "nightly" in site.said(), 240, site.said)
+        unknown = site.synthgen("trigger", "weekly")
+        assert unknown.returncode == 2
+        assert "no deployment 'weekly'; there are: nightly" in unknown.stderr
+        refused = site.synthgen("trigger", "nightly", "--param", "rows=5")
+        assert refused.returncode == 2
+        assert "it takes path, accept_drift" in refused.stderr
+
+    def test_without_a_server_the_message_says_how_to_start_one(self, tmp_path: Path) -> None:
+        kept = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "HOME": str(tmp_path)}
+        for url, code in ((None, 2), ("http://somebody:secret@127.0.0.1:9/api", 1)):
+            environment = kept if url is None else {**kept, "PREFECT_API_URL": url}
+            done = subprocess.run(
+                [*SYNTHGEN, "trigger", "nightly"],
+                env=environment, cwd=tmp_path, capture_output=True, text=True,
+            )  # fmt: skip
+            assert done.returncode == code, done.stderr
+            assert "PREFECT_API_URL" in done.stderr
+            assert "prefect server start" in done.stderr
+            assert "secret" not in done.stderr
 
     def test_the_schedule_fires(self, site: Site) -> None:
         manifest = site.folder / "out.csv.manifest.json"
@@ -105,14 +127,6 @@ class TestServed:
         assert "run       Drifted" in drifted.stderr
         assert len(site.runs()) == 1
 
-    def test_what_cannot_be_triggered(self, site: Site) -> None:
-        unknown = site.synthgen("trigger", "weekly")
-        assert unknown.returncode == 2
-        assert "no deployment 'weekly'; there are: nightly" in unknown.stderr
-        refused = site.synthgen("trigger", "nightly", "--param", "rows=5")
-        assert refused.returncode == 2
-        assert "it takes path, accept_drift" in refused.stderr
-
     def test_a_sigterm_pauses_the_schedule(self, site: Site) -> None:
         site.serving.send_signal(signal.SIGTERM)
         assert site.serving.wait(240) == 0
@@ -126,21 +140,6 @@ class TestServed:
         with temporary_settings({PREFECT_API_URL: url}), get_client(sync_client=True) as client:
             (deployment,) = client.read_deployments()
         assert deployment.paused
-
-
-@pytest.mark.slow
-def test_without_a_server_the_message_says_how_to_start_one(tmp_path: Path) -> None:
-    kept = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "HOME": str(tmp_path)}
-    for url, code in ((None, 2), ("http://somebody:secret@127.0.0.1:9/api", 1)):
-        environment = kept if url is None else {**kept, "PREFECT_API_URL": url}
-        done = subprocess.run(
-            [*SYNTHGEN, "trigger", "nightly"],
-            env=environment, cwd=tmp_path, capture_output=True, text=True,
-        )  # fmt: skip
-        assert done.returncode == code, done.stderr
-        assert "PREFECT_API_URL" in done.stderr
-        assert "prefect server start" in done.stderr
-        assert "secret" not in done.stderr
 
 
 def test_prefect_yaml_names_flows_and_parameters_that_exist() -> None:
