@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from synthgen import constraints
 from synthgen.errors import DataError, SchemaError, Violation
+from synthgen.repeats import Repeats
 from synthgen.schema import Column, TableSchema
 from synthgen.table import PackedTable, RealTable
 
@@ -91,8 +92,8 @@ def conform_loosely(batches: Iterable[pa.RecordBatch], schema: TableSchema) -> P
 def violations(batches: Iterable[pa.RecordBatch], schema: TableSchema) -> list[Violation]:
     """Return every rule of `schema` that rows of `batches` break.
 
-    Memory is that of one batch and of the ids, whose repetitions are sought; but rules between
-    columns are held against all rows, once their cells are what the schema says.
+    Memory is that of one batch (`Repeats` bounds that of ids); but rules between columns are held
+    against all rows, once their cells are what the schema says.
     """
     reading = _read(batches, schema, keep=bool(schema.constraints))
     found = reading.violations()
@@ -119,12 +120,15 @@ class _ColumnReading:
     keep: bool
     broken: Broken = field(default_factory=Broken)
     kept: list[pa.Array] = field(default_factory=list)
+    repeats: Repeats = field(default_factory=Repeats)
 
     def add(self, array: pa.Array, schema: TableSchema) -> None:
         """Read one batch's cells."""
         values, broken = read_column(array, self.column, schema)
         self.broken.update(broken)
-        if self.keep or self._must_be_unique:
+        if self._must_be_unique:
+            self.repeats.add(values.to_pandas())
+        if self.keep:
             packed = self.column.kind == "categorical"
             self.kept.append(values.dictionary_encode() if packed else values)
 
@@ -134,10 +138,9 @@ class _ColumnReading:
 
     def finish(self) -> None:
         """Check the one rule that needs all rows."""
-        if self._must_be_unique and self.kept:
-            values = pa.chunked_array(self.kept).drop_null()
+        if self._must_be_unique:
             self.broken.note(
-                len(values) - len(values.unique()),
+                self.repeats.count,
                 "repeat a value of another row",
                 'an id names one row; use role = "entity" if rows share it',
             )

@@ -176,6 +176,11 @@ class RunFolder:
         return self.private / "training.jsonl"
 
     @property
+    def previews_path(self) -> Path:
+        """Pictures of the columns at steps of training (SVG), if they were asked for."""
+        return self.private / "preview"
+
+    @property
     def draw_path(self) -> Path:
         """Which bundle drew the synthetic table, with which seed, where."""
         return self.private / "draw.json"
@@ -424,11 +429,6 @@ class RunFolder:
     def tell_step(self, *, stage: str, step: int, steps: int) -> None:
         """Tell the listener how far a stage is; the log does not hold that."""
         tell({"stage": stage, "event": "step", "phase": stage, "step": step, "steps": steps})
-
-    def preview(self, step: int, picture: str) -> None:
-        """Keep a picture (SVG) of the columns at one step of training in ``private/preview/``."""
-        (self.private / "preview").mkdir(mode=0o700, exist_ok=True)
-        self.write(self.private / "preview" / f"step-{step:06d}.svg", picture)
 
     def receipt(self, stage: str, path: Path, rows: int) -> Receipt:
         """Return the receipt of `stage`, whose main file is `path`."""

@@ -25,6 +25,7 @@ ROWS = {
     "synthgen.sources": 2,
     "synthgen.sinks": 2,
     "synthgen.constraints": 2,
+    "synthgen.repeats": 0,
     "synthgen.conform": 2,
     "synthgen.infer": 2,
     "synthgen.drift": 2,

@@ -109,12 +109,12 @@ def test_a_preview_that_fails_is_a_note(
 
     monkeypatch.setattr("synthgen.report.preview.preview", broken)
     config = tiny_config(tmp_path / "out.csv", report={"preview_minutes": 0})
-    folder = prepare(config, tmp_path / "run")
-    watch = previews(folder, read_packed(finished.folder.train_path, finished.folder.schema))
+    rows = read_packed(finished.folder.train_path, finished.folder.schema)
+    told: list[str] = []
+    watch = previews(config, rows, tmp_path / "preview", 0, told.append)
     assert watch is not None
     watch(tiny_synthesizer, 40)
-    assert folder.training_notes == ["a preview could not be drawn (ValueError)"]
-    assert "12.34" not in folder.log_path.read_text()
+    assert told == ["a preview could not be drawn (ValueError)"]
 
 
 def test_previews_suppress_what_few_share():

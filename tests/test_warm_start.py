@@ -101,7 +101,8 @@ def test_a_bundle_that_is_not_there_is_refused(
 
 @pytest.mark.slow
 def test_train_on_the_command_line(demo_files: Path, bundle: Path, tmp_path: Path) -> None:
-    (tmp_path / "few.toml").write_text("[train]\nsteps = 5\ncritic_steps = 2\n")
+    settings = "[train]\nsteps = 5\ncritic_steps = 2\n[report]\npreview_minutes = 0\n"
+    (tmp_path / "few.toml").write_text(settings)
     options: dict[str, Any] = {
         "--data": demo_files / "admissions.csv",
         "--schema": demo_files / "schema.toml",
@@ -114,6 +115,9 @@ def test_train_on_the_command_line(demo_files: Path, bundle: Path, tmp_path: Pat
     assert done.exit_code == 0, done.output
     facts = json.loads((tmp_path / "new.bundle" / "bundle.json").read_text())["facts"]
     assert len(facts["warm_start"]) == 1
+    pictures = tmp_path / "new.bundle.preview"
+    assert pictures.stat().st_mode & 0o777 == 0o700
+    assert "step-000005.svg" in {p.name for p in pictures.iterdir()}
 
 
 def admissions(n: int, *, emergency: bool, seed: int) -> RealTable:

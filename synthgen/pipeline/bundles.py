@@ -24,7 +24,7 @@ from synthgen.pipeline.leaving import audit_export
 from synthgen.pipeline.reading import bundle_to_start_from, read_input, split_rows
 from synthgen.pipeline.stage import versions
 from synthgen.pipeline.statements import privacy_statement
-from synthgen.pipeline.training import fit_privately, save_bundle
+from synthgen.pipeline.training import fit_privately, previews, save_bundle
 from synthgen.rng import fresh_seed
 from synthgen.run_folder import Event, Listener, listening, tell
 from synthgen.sinks import open_sink
@@ -56,7 +56,8 @@ STRUCTURE_ONLY = f"{STRUCTURE_CHECKED} There is no formal (differential) privacy
 def train_bundle(config: RunConfig, *, progress: Listener | None = None) -> bool:
     """Fit on the input of `config` and write nothing but the bundle, to the folder `config.to`.
 
-    Started by ``torchrun``, all processes train together. Returns whether this one wrote.
+    Started by ``torchrun``, all processes train together. Returns whether this one wrote. Previews,
+    if the configuration asks for them, go to the private folder ``<config.to>.preview``.
     """
     with boundary("train"):
         from synthgen.synthesizer import Synthesizer, world_of
@@ -76,6 +77,7 @@ def train_bundle(config: RunConfig, *, progress: Listener | None = None) -> bool
                     fitted = fit_privately(rows, config, seed, run=target.name, log=_tell_step)
                 else:
                     halves = _halves(config, seed)
+                    pictures = target.with_name(f"{target.name}.preview")
                     fitted = Synthesizer.fit(
                         halves.train,
                         config=config,
@@ -85,6 +87,9 @@ def train_bundle(config: RunConfig, *, progress: Listener | None = None) -> bool
                         warm_start=bundle_to_start_from(config),
                         apart_from=[halves.holdout],
                         world=world,
+                        watch=previews(config, halves.train, pictures, seed, _tell_note)
+                        if is_first
+                        else None,
                     )
                 if is_first:
                     save_bundle(fitted, target)
@@ -100,10 +105,14 @@ def _halves(config: RunConfig, seed: int) -> Split[PackedTable]:
     return split_rows(table, config, seed)
 
 
+def _tell_note(text: str) -> None:
+    tell({"stage": "train", "event": "note", "text": text})
+
+
 def _tell_step(step: Event) -> None:
     """Tell the listener of one record of training: a note for people, or a step."""
     if "note" in step:
-        tell({"stage": "train", "event": "note", "text": step["note"]})
+        _tell_note(str(step["note"]))
     else:
         tell({"event": "step", **step})
 

@@ -42,6 +42,10 @@ def train(folder: RunFolder) -> Receipt:
             return _train_privately(folder, real)
         if not folder.checkpoint_path.exists():
             folder.training_path.unlink(missing_ok=True)
+
+        def note(text: str) -> None:
+            folder.log(stage="train", event="note", text=text)
+
         with _gpu_alone(config):
             fitted = Synthesizer.fit(
                 real,
@@ -51,7 +55,7 @@ def train(folder: RunFolder) -> Receipt:
                 log=lambda step: folder.log_step(step),
                 checkpoint=folder.checkpoint_path,
                 warm_start=bundle_to_start_from(config),
-                watch=previews(folder, real),
+                watch=previews(config, real, folder.previews_path, seed_of(config), note),
                 apart_from=[read_packed(folder.holdout_path, schema)],
             )
         save_bundle(fitted, folder.bundle_path)
@@ -81,12 +85,29 @@ def _gpu_alone(config: RunConfig) -> Iterator[None]:
         yield
 
 
-def previews(folder: RunFolder, real: PackedTable) -> Callable[[Synthesizer, int], None] | None:
+def previews(
+    config: RunConfig,
+    real: PackedTable,
+    folder: Path,
+    seed: int,
+    note: Callable[[str], None],
+) -> Callable[[Synthesizer, int], None] | None:
     """Return what draws a picture of the columns every few minutes of training, if asked for.
 
     It sees training rows only: the holdout stays fresh for the gate.
+
+    Parameters
+    ----------
+    config : RunConfig
+    real : PackedTable
+        What the synthesizer learns from.
+    folder : Path
+        Where pictures go (SVG), private as they tell of real rows; made with the first one.
+    seed : int
+        Of the run; what is drawn for a picture takes nothing from training's own streams.
+    note : callable
+        Is told in a sentence when a picture could not be drawn.
     """
-    config = folder.config
     minutes = config.report.preview_minutes
     if minutes is None:
         return None
@@ -103,13 +124,14 @@ def previews(folder: RunFolder, real: PackedTable) -> Callable[[Synthesizer, int
         if time.monotonic() < due:
             return
         try:
-            seed = derive(seed_of(config), "preview", step)
-            drawn = next(fitted.sample_batches(PREVIEW_ROWS, seed=seed))
+            drawn = next(fitted.sample_batches(PREVIEW_ROWS, seed=derive(seed, "preview", step)))
             title = f"{fitted.schema.name}, step {step:,}: {len(drawn):,} rows drawn"
-            folder.preview(step, preview(fitted.schema, shown, drawn, title))
+            picture = preview(fitted.schema, shown, drawn, title)
+            folder.mkdir(mode=0o700, exist_ok=True)
+            with staged(folder / f"step-{step:06d}.svg", mode=0o600) as temporary:
+                temporary.write_text(picture, encoding="utf-8")
         except Exception as error:  # a picture is not worth a training, and its text may quote data
-            text = f"a preview could not be drawn ({type(error).__name__})"
-            folder.log(stage="train", event="note", text=text)
+            note(f"a preview could not be drawn ({type(error).__name__})")
         due = time.monotonic() + 60 * minutes
 
     return watch

@@ -8,7 +8,7 @@ from importlib.resources import files
 from types import MappingProxyType
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined, Template
+from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from synthgen.checks.check import Report
@@ -49,7 +49,7 @@ def render(
 
 def render_template(name: str, **shown: Any) -> str:
     """Fill one of the package's templates; it finds the style sheet as ``css``."""
-    return _template(name).render(css=style(), **shown)
+    return _environment().get_template(name).render(css=style(), **shown)
 
 
 def _shown(value: Any) -> Any:
@@ -58,8 +58,9 @@ def _shown(value: Any) -> Any:
 
 
 @cache
-def _template(name: str) -> Template:
+def _environment() -> Environment:
     environment = Environment(
+        loader=FunctionLoader(_asset),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -67,7 +68,7 @@ def _template(name: str) -> Template:
         finalize=_shown,
     )
     environment.filters |= {"share": share, "title_of": title}
-    return environment.from_string(_asset(name))
+    return environment
 
 
 @cache

@@ -30,6 +30,7 @@ from synthgen.checks.expectations.engine import (
 from synthgen.conform import conform, violations
 from synthgen.constraints import Broken, learnt
 from synthgen.errors import Violation
+from synthgen.repeats import Repeats
 from synthgen.schema import Column, TableSchema
 from synthgen.sources import open_source
 from synthgen.table import canonical_dtype
@@ -82,7 +83,7 @@ def check_frames(
     Parameters
     ----------
     frames : iterable of DataFrame
-        Batches of one table; memory is that of one batch and of the hashes of id columns.
+        Batches of one table; memory is that of one batch (`Repeats` bounds that of ids).
     schema : TableSchema
     name : str
         ``"input"`` or ``"output"``.
@@ -97,7 +98,7 @@ def check_frames(
     tally = _Tally()
     rules, batch = _row_rules(suite(schema)), batch_definition()
     between = Broken(schema)
-    ids = {c.name: _Unique() for c in schema.columns if _is_unique(c)}
+    ids = {c.name: Repeats() for c in schema.columns if _is_unique(c)}
     for frame in frames:
         tally.n_rows += len(frame)
         if not len(frame):
@@ -116,7 +117,7 @@ def check_frames(
         if set(schema.names) <= set(frame.columns):
             between.add(frame)
     for column_name, unique in ids.items():
-        tally.add((column_name, "unique"), unique.repeated)
+        tally.add((column_name, "unique"), unique.count)
     for constraint, count in between.counts().items():
         tally.add((constraint.columns[0], constraint.kind), count)
     return tally.measurements(name)
@@ -187,22 +188,6 @@ class _Tally:
             note = "the expectation raised an error instead of an answer"
             return Measurement(label, "schema", None, n=self.n_rows, status="failed", note=note)
         return Measurement(label, "schema", float(count), n=self.n_rows, unit="rows")
-
-
-@dataclass
-class _Unique:
-    """Counts repeated values over batches by 64-bit hashes, so that no value is kept."""
-
-    hashes: list[np.ndarray] = field(default_factory=list)
-
-    def add(self, series: pd.Series) -> None:
-        self.hashes.append(pd.util.hash_pandas_object(series.dropna(), index=False).to_numpy())
-
-    @property
-    def repeated(self) -> int:
-        seen = np.concatenate(self.hashes) if self.hashes else np.empty(0, "uint64")
-        seen.sort()  # in place: many rows have many hashes
-        return int((seen[1:] == seen[:-1]).sum())
 
 
 def rule_of(expectation: Any) -> str:
