@@ -18,6 +18,7 @@ import pyarrow as pa
 from synthgen.checks.check import Evidence
 from synthgen.checks.expectations import beside, check_file, check_own, load_expectations
 from synthgen.checks.gate import decide, judge
+from synthgen.checks.privacy import reused
 from synthgen.config import GatePolicy
 from synthgen.conform import conform_loosely, conform_packed
 from synthgen.errors import ConfigError, DataError, TargetExists, boundary
@@ -126,7 +127,7 @@ def audit(
         output = check_file(files.synthetic, rules, name="output")
         if schema_path is not None and beside(schema_path).exists():
             output += check_own(load_expectations(beside(schema_path), schema), synthetic)
-        report = judge(evidence, extra=output)
+        report = judge(evidence, extra=[*output, *reused(evidence)])
         # Another tool's model cannot be asked for further draws; the notes say what that means.
         asked = (policy or GatePolicy()).model_copy(update={"samples": 1})
         decision = decide(report, asked, fingerprint=fingerprint(evidence.synthetic))
@@ -217,8 +218,9 @@ def _notes(schema: TableSchema, absent: Sequence[Column], *, is_inferred: bool) 
         yield "no column is declared sensitive: nobody tried to infer one (--schema)"
     if unjudged := [c.name for c in schema.columns if not c.is_modelled]:
         yield (
-            f"ids, personal data and free text were not judged: {', '.join(unjudged)}; see for "
-            "yourself that they hold no real value"
+            f"of ids, personal data and free text ({', '.join(unjudged)}) one thing was judged: "
+            "whether values of real rows are repeated more often than chance explains; see for "
+            "yourself that what they hold may leave"
         )
     if absent:
         yield f"not in the synthetic table: {', '.join(c.name for c in absent)}"

@@ -32,7 +32,7 @@ def cli(*arguments: object) -> Result:
 def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Admissions as CSV: 900 real rows, 300 fresh ones, and what three tools made of them."""
     folder = tmp_path_factory.mktemp("audit")
-    rows = demo.demo_frame(1_600, seed=3).data.drop(columns=["patient_id", "name", "email"])
+    rows = demo.demo_frame(1_600, seed=3).data.drop(columns=["name", "email"])
     for column in demo.SCHEMA.columns:
         if column.kind == "boolean" and column.categories:
             rows[column.name] = np.where(rows[column.name], *column.categories[::-1])
@@ -45,7 +45,8 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "fresh": fresh,
         "copy": real[:400],
         "independent": shuffled,
-        "odd": fresh.assign(cost=["Canary-12", *["12.5"] * 399]),
+        "real_ids": fresh.assign(patient_id=real["patient_id"].to_numpy()[:400]),
+        "odd": fresh.assign(cost=["Canary-12", *["12.5"] * 399]).drop(columns="patient_id"),
         "narrow": fresh.drop(columns="ward"),
     }.items():
         frame.to_csv(folder / f"{name}.csv", index=False)
@@ -75,6 +76,7 @@ def test_a_fresh_sample_passes_and_says_what_was_not_judged(judged, tables, tmp_
     shown = json.loads(done.stdout)
     assert shown["passed"] is True
     assert shown["manifest"] is None
+    assert rules(tmp_path / "out")["reused.patient_id"] is True
     for said in ("no schema was given", "no column is declared sensitive", "tried before"):
         assert said in done.stderr
     out = tmp_path / "out"
@@ -95,7 +97,12 @@ def test_a_fresh_sample_passes_and_says_what_was_not_judged(judged, tables, tmp_
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("synthetic", "refusing"), [("copy", "exact_copies"), ("independent", "pair_loss")]
+    ("synthetic", "refusing"),
+    [
+        ("copy", "exact_copies"),
+        ("independent", "pair_loss"),
+        ("real_ids", "reused.patient_id"),
+    ],
 )
 def test_a_copy_and_a_useless_table_are_refused(judged, tmp_path, synthetic, refusing):
     done = judged(synthetic)

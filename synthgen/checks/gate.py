@@ -273,6 +273,7 @@ def decide(report: Report, policy: GatePolicy, *, fingerprint: str) -> Decision:
         _rule(report, "c2st", policy.max_c2st, _at_most("AUC")),
         _utility_rule(report, policy.min_utility),
         *privacy_rules(report, policy),
+        *_reused_rules(report, policy.copy_p),
         *(_draw_rule(report, k, policy) for k in range(2, policy.samples + 1)),
         *(
             _control_rule(report, name, policy, must_refuse=name == "positive_control")
@@ -281,6 +282,14 @@ def decide(report: Report, policy: GatePolicy, *, fingerprint: str) -> Decision:
     )
     passed = all(r.passed for r in rules if r.counts)
     return Decision(passed, rules, fingerprint, policy.model_dump())
+
+
+def _reused_rules(report: Report, level: float) -> Iterator[RuleResult]:
+    """Refuse ids and personal data that are those of train, where they were looked for."""
+    found = {m.name: _detail(m, "p") for m in report if m.name.startswith("reused.")}
+    adjusted = holm(found)
+    for name in found:
+        yield _rule(report, name, level, _significant(adjusted))
 
 
 def privacy_rules(report: Report, policy: GatePolicy) -> tuple[RuleResult, ...]:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -217,6 +217,30 @@ def _among(name: str, sides: People, met: Bools, chosen: Bools, said: str) -> Me
             name, "privacy", 0.0, 0.0, 0.0, control=0.0, details={"p": 1.0}, note=note
         )
     return compared(name, hits, said, {})
+
+
+def reused(evidence: Evidence) -> list[Measurement]:
+    """Count people whose id or personal datum the table repeats: ``reused.<column>``.
+
+    One measurement for each column that is not modelled, for tables of other tools; ours writes
+    such columns anew. Numbers that everybody counts from 1 occur in train and holdout alike, and
+    what was taken from train occurs there more often. Missing values are nobody's.
+    """
+    found, sides = [], people(evidence)
+    frames = (evidence.train, evidence.holdout, evidence.synthetic)
+    for column in evidence.schema.columns:
+        if column.is_modelled or not all(column.name in f for f in frames):
+            continue
+        train, holdout, synthetic = (f[column.name] for f in frames)
+        real = pd.concat([train, holdout], ignore_index=True)
+        is_known = real.notna().to_numpy()
+        met = is_known & real.isin(synthetic.dropna()).to_numpy()
+        said = "share of people of train whose value is written"
+        one = _among(f"reused.{column.name}", sides, met, is_known, said)
+        hits = sides.hits(met, is_known)
+        note = f"{hits.train:,} values of train and {hits.holdout:,} of the holdout are written"
+        found.append(replace(one, note=note))
+    return found
 
 
 def _repeated(name: str, sides: People, real: Ints, synthetic: Ints) -> Measurement:

@@ -71,6 +71,7 @@ TITLES = {
 }
 #: The same for measures that are made of each column: ``ks.age``.
 MEASURES = {
+    "reused": "Real values repeated",
     "ks": "KS distance",
     "tvd": "Total variation",
     "missing": "Missing rate off by",

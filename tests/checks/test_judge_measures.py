@@ -1,6 +1,7 @@
 """Measures on tables small enough to count by hand."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,7 @@ from synthgen.checks.privacy import (
     _isolated,
     copies,
     near_copies,
+    reused,
     row_ids,
 )
 from synthgen.checks.utility import utility
@@ -223,6 +225,18 @@ def test_lonely_rows_are_met_nearly_and_exactly():
     assert (nearly.name, nearly.value, nearly.control) == ("isolated_near_copies", 0.5, 0.25)
     assert (exactly.name, exactly.value, exactly.control) == ("isolated_copies", 0.25, 0.0)
     assert exactly.details["p"] == pytest.approx(0.5)
+
+
+def test_real_ids_that_are_written_again_are_counted():
+    # ids 0 to 3 in train and in the holdout; the ids written are train's 0, 1, 2 and nobody's
+    evidence = four(frame([1.0, 2.0, 3.0, 4.0], "abab"))
+    held = evidence.holdout.assign(id=["h0", "h1", "h2", None])
+    written = evidence.synthetic.assign(id=[*evidence.train["id"][:3], "new"])
+    (found,) = reused(replace(evidence, holdout=held, synthetic=written))
+    assert found.name == "reused.id"
+    assert (found.value, found.control) == (0.75, 0.0)
+    assert found.details["p"] == pytest.approx(4 / 35)  # C(4, 3) of C(7, 3)
+    assert found.note == "3 values of train and 0 of the holdout are written"
 
 
 def test_nndr_of_four_rows():
