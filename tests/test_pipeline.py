@@ -243,6 +243,15 @@ def test_tables_of_one_model_are_counted_once_each(finished: Outcome, tmp_path: 
     assert [r.name for r in folder.decision.failing] == ["attempts"]
 
 
+@pytest.mark.slow
+def test_judged_again_a_run_has_the_same_report(finished: Outcome, tmp_path: Path) -> None:
+    folder = copy_of(finished, tmp_path / "run")
+    pipeline.validate(folder)
+    for name in ("report.json", "report.html", "decision.json"):
+        before = (finished.folder.root / name).read_bytes()
+        assert (folder.root / name).read_bytes() == before, name
+
+
 def test_a_table_changed_after_its_decision_is_refused(finished: Outcome, tmp_path: Path) -> None:
     folder = copy_of(finished, tmp_path / "run")
     drawn = read_frame(folder.synthetic_path, folder.schema)
