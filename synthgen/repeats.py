@@ -59,7 +59,7 @@ class Repeats:
         start = self._file.seek(0, 2) // 8
         edges = np.arange(1, PARTS, dtype="uint64") * np.uint64(2**64 // PARTS)
         self._runs.append(np.r_[0, np.searchsorted(run, edges), len(run)] + start)
-        self._file.write(run)
+        self._file.write(run.tobytes())
 
     def _parts(self) -> Iterator[Hashes]:
         """Yield all hashes, a range after the other, sorted."""
