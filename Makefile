@@ -9,7 +9,7 @@ TORCH  := $(shell grep -m1 '^torch==' constraints.txt)
 # tiny tensors: a second thread costs more than it brings
 test fast faults: export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup demo test fast faults lint format types bench clean
+.PHONY: audit-deps setup demo test fast faults lint format types bench clean
 
 setup: $(STAMP)
 
@@ -42,6 +42,13 @@ faults: $(STAMP)
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+# Licences and pins of all that is installed; known vulnerabilities where pip-audit is installed and reaches PyPI.
+audit-deps: $(STAMP)
+	$(BIN)/python docker/supply_chain.py check --extras dev
+	@if $(BIN)/python -m pip_audit --version >/dev/null 2>&1; then \
+	  $(BIN)/python -m pip_audit --requirement constraints.txt --no-deps --disable-pip; \
+	else echo 'known vulnerabilities were not looked up: that needs pip-audit and a network' >&2; fi
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

@@ -30,6 +30,16 @@ from functools import cache
 from pathlib import Path
 
 TARGETS = ("schema", "config", "where", "bundle")
+#: What a mutation may put in: numbers without end, brackets, words of the formats.
+TOKENS = (
+    "nan", "inf", "-inf", "null", "true", "1e400", "1e308", "9" * 60, "-1", "0", "[csv]",
+    "[[column]]",
+    "[[constraint]]", "[train.dp]",
+    "kind = ", "name = ", "columns = ", "value = ", "minimum = ",
+    "timezone = ", "categories = ", "decimals = ", "9999-12-31T23:59:59-12:00",
+    "0001-01-01", "\\u0000",
+    "\\ud800", "[[[[[[[[", "{a={a=", " is not null", " in (", "''", "`", "levels", "fine",
+)  # fmt: skip
 LIMITS = ("-rss_limit_mb=2048", "-timeout=10", "-max_len=65536", "-verbosity=0")
 
 SCHEMA = """
@@ -275,7 +285,7 @@ def _fuzz(target: str, arguments: list[str]) -> None:
     """Fuzz one target until libFuzzer ends the process."""
     import atheris
 
-    with atheris.instrument_imports(include=["synthgen"]):
+    with atheris.instrument_imports(include=["synthgen", "tomllib"]):
         import synthgen.conditions
         import synthgen.config
         import synthgen.schema
@@ -293,9 +303,16 @@ def run(target: str, seconds: int, corpus: Path) -> dict[str, object]:
     folder.mkdir(parents=True, exist_ok=True)
     for number, seed in enumerate(seeds(target)):
         (folder / f"seed-{number}").write_bytes(seed)
+    words = corpus / "words"
+    words.write_text("\n".join(json.dumps(token) for token in TOKENS))
     command = [sys.executable, __file__, "--only", target, str(folder)]
-    command += [f"-max_total_time={seconds}", f"-artifact_prefix={corpus}/found-{target}-", *LIMITS]
-    command += ["-print_final_stats=1"]
+    command += [
+        f"-max_total_time={seconds}",
+        f"-artifact_prefix={corpus}/found-{target}-",
+        *LIMITS,
+        f"-dict={words}",
+    ]
+    command += ["-print_final_stats=1", "-use_value_profile=1"]
     started = time.monotonic()
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     said = done.stdout + done.stderr

@@ -12,6 +12,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from synthgen.files import forbid_core_dumps
+
 #: No telemetry; no result or exception of ours pickled by default; start-up limits that a busy
 #: machine with two cores meets (the defaults of 20 and 30 s were missed).
 DEFAULTS = {
@@ -30,7 +32,8 @@ DEFAULTS = {
 
 
 def set_defaults() -> None:
-    """Set what a user left unset."""
+    """Set what a user left unset, and forbid core dumps."""
+    forbid_core_dumps()
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
 

@@ -30,6 +30,7 @@ from pydantic import (
 )
 
 from synthgen.errors import ConfigError
+from synthgen.files import read_text
 from synthgen.uri import refuse_secrets
 
 MAX_CONFIG_BYTES = 2**20
@@ -500,11 +501,12 @@ class RunConfig(_Section):
         """Read a TOML file of at most 1 MiB."""
         path = Path(path)
         try:
-            if path.stat().st_size > MAX_CONFIG_BYTES:
-                raise ConfigError(f"configuration {path} is larger than {MAX_CONFIG_BYTES:,} bytes")
-            return cls.from_toml(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
+            text = read_text(path, MAX_CONFIG_BYTES)
+        except (OSError, ValueError) as error:
             raise ConfigError(f"cannot read configuration {path}: {type(error).__name__}") from None
+        if text is None:
+            raise ConfigError(f"configuration {path} is larger than {MAX_CONFIG_BYTES:,} bytes")
+        return cls.from_toml(text)
 
     def to_toml(self) -> str:
         """Return the configuration as TOML; what is None is left out."""

@@ -10,6 +10,7 @@ import fcntl
 import glob
 import hashlib
 import os
+import resource
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -27,6 +28,12 @@ def home() -> Path:
     named = os.environ.get("SYNTHGEN_HOME")
     base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
     return Path(named).absolute() if named else Path(base) / "synthgen"
+
+
+def forbid_core_dumps() -> None:
+    """See that this process, and what it starts, leaves no image of its memory when it dies."""
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
 
 
 @contextmanager
@@ -130,6 +137,16 @@ def sync(path: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def read_text(path: Path, most: int) -> str | None:
+    """Return the UTF-8 text of a file; None if it has more than `most` bytes, read no further.
+
+    A file that is no file (``/dev/zero``) does not say how long it is.
+    """
+    with path.open("rb") as file:
+        content = file.read(most + 1)
+    return None if len(content) > most else content.decode("utf-8")
 
 
 def sha256(path: Path) -> str:

@@ -25,6 +25,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import tomlkit
 
 from synthgen.errors import SchemaError
+from synthgen.files import read_text
 
 Kind = Literal["numeric", "categorical", "datetime", "boolean", "id", "text"]
 Role = Literal["target", "entity"]
@@ -242,6 +243,8 @@ def _column_problems(c: Column) -> list[str]:
     problems = []
     if not c.name or len(c.name) > MAX_NAME:
         problems.append(f"the name must have 1 to {MAX_NAME} characters")
+    if "\0" in c.name:  # it would end there for every library written in C
+        problems.append("the name holds a NUL character")
     literals = {"kind": Kind, "role": Role, "pii": Pii, "source": Source, "resolution": Resolution}
     for attribute, literal in literals.items():
         value, allowed = getattr(c, attribute), get_args(literal)
@@ -517,11 +520,12 @@ class TableSchema:
         """Read a schema file."""
         path = Path(path)
         try:
-            if path.stat().st_size > MAX_SCHEMA_BYTES:
-                raise SchemaError(f"schema {path} is larger than {MAX_SCHEMA_BYTES:,} bytes")
-            return cls.from_toml(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
+            text = read_text(path, MAX_SCHEMA_BYTES)
+        except (OSError, ValueError) as error:
             raise SchemaError(f"cannot read schema {path}: {type(error).__name__}") from None
+        if text is None:
+            raise SchemaError(f"schema {path} is larger than {MAX_SCHEMA_BYTES:,} bytes")
+        return cls.from_toml(text)
 
     def save(self, path: str | Path) -> None:
         """Write the schema with its comments."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from synthgen.errors import ConfigError
+from synthgen.files import read_text
 
 SCHEMES = ("file", "postgresql", "sqlite", "s3")
 #: What a PostgreSQL URI may say besides ``table`` and ``query``: libpq's names, none a secret.
@@ -130,11 +131,12 @@ class TableAddress:
         if self.query is None:
             return f"SELECT * FROM {self.quoted()}"
         try:
-            if self.query.stat().st_size > MAX_QUERY_BYTES:
-                raise ConfigError(f"query {self.query} is larger than {MAX_QUERY_BYTES:,} bytes")
-            text = self.query.read_text(encoding="utf-8").strip().rstrip(";").strip()
-        except (OSError, UnicodeDecodeError) as error:
+            whole = read_text(self.query, MAX_QUERY_BYTES)
+        except (OSError, ValueError) as error:
             raise ConfigError(f"cannot read query {self.query}: {type(error).__name__}") from None
+        if whole is None:
+            raise ConfigError(f"query {self.query} is larger than {MAX_QUERY_BYTES:,} bytes")
+        text = whole.strip().rstrip(";").strip()
         if not text:
             raise ConfigError(f"query {self.query} is empty; write one SELECT into it")
         return text

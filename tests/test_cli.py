@@ -323,3 +323,22 @@ def test_ctrl_c_is_130(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 130
     assert "Traceback" not in done.stderr
+
+
+CORE_LIMIT = """
+import resource, sys
+soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
+from synthgen.cli import main
+sys.argv = ["synthgen", "--help"]
+try:
+    main()
+except SystemExit:
+    sys.exit(resource.getrlimit(resource.RLIMIT_CORE)[0])
+"""
+
+
+def test_a_process_that_dies_leaves_no_image_of_its_memory() -> None:
+    """Whatever the shell allows: a core dump would hold rows."""
+    done = subprocess.run([sys.executable, "-c", CORE_LIMIT], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -12,6 +12,7 @@ from typing import ParamSpec
 import typer
 
 from synthgen.errors import SynthgenError, reason
+from synthgen.files import forbid_core_dumps
 
 P = ParamSpec("P")
 
@@ -67,6 +68,7 @@ def main() -> None:
     # Small tensors on busy cores: threads that spin while they wait cost five times the work.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     signal.signal(signal.SIGTERM, terminate)
+    forbid_core_dumps()  # they would hold rows
     app(prog_name="synthgen")
 
 

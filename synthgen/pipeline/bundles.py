@@ -224,6 +224,7 @@ def sample_bundle(
 
         fitted = Synthesizer.load(bundle, device=device)
         frames, rows, asked = draw.frames(fitted, seed)
+        sink.check_names(fitted.schema.names)
         sink.check_space(rows=rows, columns=len(fitted.schema.columns))
         # Many rows do not fit into memory: they wait in a file that nobody else can read.
         with sink.scratch() as folder:

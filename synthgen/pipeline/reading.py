@@ -49,7 +49,9 @@ def ingest(folder: RunFolder) -> Receipt:
         config = folder.config
         table, inferred = read_input(config)
         expected = own_expectations(config, table.schema)
-        open_sink(config.to).check_space(rows=config.rows, columns=len(table.schema.columns))
+        sink = open_sink(config.to)
+        sink.check_names(table.schema.names)
+        sink.check_space(rows=config.rows, columns=len(table.schema.columns))
         for note in notes(table, config, inferred=inferred):
             folder.log(stage="ingest", event="note", text=note)
         _watch_drift(folder, table)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import secrets
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain
@@ -64,9 +64,26 @@ class _Database(Sink):
         )
 
 
+def _refuse_many(uri: str, names: Sequence[str], most: int) -> None:
+    if len(names) > most:
+        raise ConfigError(
+            f"{uri}: {len(names):,} columns are more than the {most:,} that a table there has; "
+            "name a .parquet target"
+        )
+
+
 @dataclass(frozen=True)
 class PostgresTable(_Database):
     """A table of PostgreSQL, filled by binary COPY."""
+
+    def check_names(self, names: Sequence[str]) -> None:
+        """Refuse names that it would cut off, and more columns than it takes."""
+        _refuse_many(self.uri, names, 1_600)
+        if long := [name for name in names if len(name.encode()) > 63]:
+            raise ConfigError(
+                f"{self.uri}: {len(long)} names of columns have more than 63 bytes, which "
+                f"PostgreSQL cuts off: '{long[0]}'; rename it in the input"
+            )
 
     def check(self, *, overwrite: bool) -> None:
         """Connect; look for the table, and for the right to make one."""
@@ -198,6 +215,17 @@ def _reader(table: Synthetic, sent: RowHashes) -> pa.RecordBatchReader:
 @dataclass(frozen=True)
 class SqliteTable(_Database):
     """A table of a SQLite file: dates and times as ISO 8601 texts, booleans as 0 and 1."""
+
+    def check_names(self, names: Sequence[str]) -> None:
+        """Refuse names that it takes for one, and more columns than it takes."""
+        _refuse_many(self.uri, names, 2_000)
+        seen: dict[bytes, str] = {}
+        for name in names:
+            if (other := seen.setdefault(name.encode().lower(), name)) is not name:
+                raise ConfigError(
+                    f"{self.uri}: SQLite takes the columns '{other}' and '{name}' for one; rename "
+                    "one in the input, or name a .parquet target"
+                )
 
     def check(self, *, overwrite: bool) -> None:
         """Look at the folder, the file and the table."""

@@ -28,7 +28,7 @@ def check_place(path: Path, *, overwrite: bool) -> Path:
         raise ConfigError(f"target {path}: the folder {path.parent} does not exist; create it")
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise ConfigError(f"target {path}: the folder {path.parent} is not writable")
-    there = [p for p in (path, manifest_path(path)) if p.exists()]
+    there = [p for p in (path, manifest_path(path)) if p.exists() or p.is_symlink()]
     if there and not overwrite:
         raise TargetExists(f"{there[0]} is there already; use another name or --overwrite")
     return path

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -109,6 +109,10 @@ class Sink(ABC):
 
     def check_space(self, *, rows: int, columns: int) -> None:
         """Raise ConfigError if there is no room for so many cells, as far as can be known."""
+        return
+
+    def check_names(self, names: Sequence[str]) -> None:
+        """Raise ConfigError if it cannot hold columns of these names, before they are made."""
         return
 
     @contextmanager

@@ -116,6 +116,8 @@ def open_files(uri: str, schema: TableSchema | None) -> Source:
         info = system.get_file_info(path)
     if info.type == pa_fs.FileType.NotFound:
         raise DataError(f"{uri}: there is no such file or directory")
+    if info.type == pa_fs.FileType.Unknown:  # a pipe or a device may never end
+        raise DataError(f"{uri}: is not a file; write what it holds into one")
     if info.type == pa_fs.FileType.Directory:
         files = _parts(uri, system, path)
     else:

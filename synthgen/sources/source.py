@@ -77,6 +77,8 @@ def check_names(uri: str, names: Sequence[str]) -> None:
     if empty:
         index = " (written with an index? drop the first column)" if empty == ["1"] else ""
         problems.append(f"{len(empty)} columns have no name: number {', '.join(empty)}{index}")
+    if nul := [str(i) for i, name in enumerate(names, 1) if "\0" in name]:
+        problems.append(f"{len(nul)} names hold a NUL character: of column {', '.join(nul)}")
     repeated = sorted((n, count) for n, count in Counter(names).items() if n and count > 1)
     problems += [f"column '{n}' appears {count} times in the header" for n, count in repeated]
     if problems:

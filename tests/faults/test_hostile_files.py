@@ -28,6 +28,8 @@ from synthgen.schema import Column, TableSchema
 from synthgen.sources import delimited, open_source
 from synthgen.synthesizer import Synthesizer
 
+survives = pytest.mark.survives
+INPUTS, FILES = "Inputs", "Hostile files"
 DIGITS = "9" * 5_000
 BEYOND_FLOATS = "1" + "0" * 400
 TEMPLATES = '["{{7*7}}", "${jndi:ldap://x}", "%s", "{0.__class__}", "$(id)", "`id`"]'
@@ -85,6 +87,9 @@ SCHEMAS = {
 }  # fmt: skip
 
 
+@survives(
+    FILES, "schemas: huge numbers, deep nesting, NaN, odd delimiters, paths for zones: refused"
+)
 @pytest.mark.parametrize("case", SCHEMAS)
 def test_a_hostile_schema_is_refused(case: str) -> None:
     text, message = SCHEMAS[case]
@@ -92,6 +97,7 @@ def test_a_hostile_schema_is_refused(case: str) -> None:
         TableSchema.from_toml(text)
 
 
+@survives(FILES, "template strings in schemas, configurations and conditions stay texts")
 def test_template_strings_stay_texts() -> None:
     schema = TableSchema.from_toml(column("categorical", f"categories = {TEMPLATES}"))
     assert schema.columns[0].categories is not None
@@ -99,6 +105,7 @@ def test_template_strings_stay_texts() -> None:
     assert TableSchema.from_toml(schema.to_toml()) == schema
 
 
+@survives(FILES, "codecs that are none of text: refused")
 @pytest.mark.parametrize(
     "codec", ["hex", "rot13", "zlib", "punycode", "undefined", "a\0b", "", ".."]
 )
@@ -131,6 +138,7 @@ CONFIGS = {
 }  # fmt: skip
 
 
+@survives(FILES, "configurations: huge numbers, deep nesting, NaN, passwords: refused")
 @pytest.mark.parametrize("case", CONFIGS)
 def test_a_hostile_configuration_is_refused(case: str) -> None:
     text, message = CONFIGS[case]
@@ -139,6 +147,7 @@ def test_a_hostile_configuration_is_refused(case: str) -> None:
     assert "hunter2" not in str(caught.value)
 
 
+@survives(FILES, "template strings in schemas, configurations and conditions stay texts")
 def test_a_path_is_never_expanded() -> None:
     text = "{{7*7}}${HOME}$(id)`id`~"
     assert RunConfig.from_toml(f'data = "{text}"').data == text
@@ -155,6 +164,7 @@ REFUSED_CONDITIONS = (
 )  # fmt: skip
 
 
+@survives(FILES, "conditions that try to run code, or are none: refused")
 @pytest.mark.parametrize("text", REFUSED_CONDITIONS)
 def test_a_condition_that_is_none_is_refused(text: str) -> None:
     schema, _ = fuzz._every_kind()
@@ -162,6 +172,7 @@ def test_a_condition_that_is_none_is_refused(text: str) -> None:
         conditions.parse(text, schema)
 
 
+@survives(FILES, "template strings in schemas, configurations and conditions stay texts")
 @pytest.mark.parametrize("text", ["town = '{{7*7}}'", "town = 'a'' or 1=1 --'", "cost > 1e308"])
 def test_a_condition_is_data(text: str) -> None:
     """It holds for no row, and nothing else happens."""
@@ -179,15 +190,19 @@ def test_every_seed_of_the_fuzzer_loads(target: str) -> None:
         fuzz.FUNCTIONS[target](seed)
 
 
+@survives(INPUTS, "fuzzed schemas, configurations, conditions, bundles (inputs): loaded or refused")
 @pytest.mark.faults
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("target", fuzz.TARGETS)
-def test_five_seconds_of_fuzzing_find_nothing(target: str, tmp_path: Path) -> None:
+def test_five_seconds_of_fuzzing_find_nothing(
+    target: str, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     pytest.importorskip("atheris", reason="no wheel for this Python or machine")
     result = fuzz.run(target, 5, tmp_path)
     assert not result["found"], result
     assert result["code"] == 0, result
     assert int(str(result["inputs"])) > 50
+    record_property("tried", result["inputs"])
 
 
 # --- packed and odd CSV ---------------------------------------------------------------------------
@@ -195,6 +210,7 @@ def test_five_seconds_of_fuzzing_find_nothing(target: str, tmp_path: Path) -> No
 ONE = TableSchema(name="t", columns=(Column(name="a", kind="numeric", nullable=True),))
 
 
+@survives(FILES, "packed CSV that unpacks without end: refused")
 @pytest.mark.parametrize(
     ("head", "unit", "message"),
     [
@@ -218,6 +234,7 @@ def test_a_bomb_is_refused(
         conform(open_source(str(path), ONE).batches(), ONE)
 
 
+@survives(INPUTS, "a cell of 1 MB, a header of 100,000 names: read")
 def test_a_cell_of_a_million_letters_is_read(tmp_path: Path) -> None:
     schema = TableSchema(name="t", columns=(Column(name="a", kind="categorical"),))
     (tmp_path / "t.csv").write_text(f'a\n"{"x" * 10**6}"\ny\n')
@@ -225,6 +242,7 @@ def test_a_cell_of_a_million_letters_is_read(tmp_path: Path) -> None:
     assert [len(cell) for cell in table.data["a"]] == [10**6, 1]
 
 
+@survives(INPUTS, "a cell of 1 MB, a header of 100,000 names: read")
 def test_a_header_of_100_000_names_is_read(tmp_path: Path) -> None:
     names = [f"c{i}" for i in range(100_000)]
     (tmp_path / "t.csv").write_text(",".join(names) + "\n" + ",".join("1" * 100_000) + "\n")
@@ -318,6 +336,7 @@ ENCODERS: dict[str, Change] = {
 }  # fmt: skip
 
 
+@survives(FILES, "bundles: an encoder or network that does not fit, or asks for terabytes: refused")
 @pytest.mark.parametrize("case", ENCODERS)
 def test_a_bundle_with_a_hostile_encoder_is_refused(case: str, tmp_path: Path) -> None:
     with pytest.raises(BundleError):
@@ -338,18 +357,21 @@ INDEXES: dict[str, Change] = {
 }
 
 
+@survives(FILES, "bundles: an encoder or network that does not fit, or asks for terabytes: refused")
 @pytest.mark.parametrize("case", INDEXES)
 def test_a_bundle_with_a_hostile_index_is_refused(case: str, tmp_path: Path) -> None:
     with pytest.raises(BundleError):
         loaded(changed("bundle.json", INDEXES[case]), tmp_path)
 
 
+@survives(FILES, "bundles: paths and links that lead elsewhere: not followed")
 def test_a_path_in_the_index_is_never_opened(tmp_path: Path) -> None:
     outside = changed("bundle.json", lambda i: i["files"].update({"../../etc/passwd": "0"}))
     assert loaded(outside, tmp_path).schema.name == "small"
     assert {p.name for p in tmp_path.iterdir()} == {*fuzz._bundle()[0]}
 
 
+@survives(FILES, "bundles: an encoder or network that does not fit, or asks for terabytes: refused")
 def test_json_that_is_too_deep_or_too_long_is_refused(tmp_path: Path) -> None:
     for content in (b"[" * 200_000, b'{"format":' + DIGITS.encode() + b"}", b"\xff\xfe"):
         for name in ("bundle.json", "encoder.json"):
@@ -389,6 +411,7 @@ WEIGHTS = {
 }
 
 
+@survives(FILES, "bundles: pickles, headers and shapes that claim too much: refused")
 @pytest.mark.parametrize("case", WEIGHTS)
 def test_weights_that_are_none_are_refused(case: str, tmp_path: Path) -> None:
     with pytest.raises(BundleError):
@@ -407,6 +430,7 @@ STATES: dict[str, Callable[[State], State]] = {
 }
 
 
+@survives(FILES, "bundles: tensors of NaN, of a wrong shape, too many: refused")
 @pytest.mark.parametrize("case", STATES)
 def test_tensors_that_do_not_fit_are_refused(case: str, tmp_path: Path) -> None:
     state = load(fuzz._bundle()[0]["generator.safetensors"])
@@ -414,6 +438,7 @@ def test_tensors_that_do_not_fit_are_refused(case: str, tmp_path: Path) -> None:
         loaded({"generator.safetensors": save(STATES[case](state))}, tmp_path)
 
 
+@survives(FILES, "bundles: tensors of NaN, of a wrong shape, too many: refused")
 def test_huge_weights_draw_rows_that_keep_the_schema(tmp_path: Path) -> None:
     state = load(fuzz._bundle()[0]["generator.safetensors"])
     huge = save({name: torch.full_like(t, -3e38) for name, t in state.items()})
@@ -421,6 +446,7 @@ def test_huge_weights_draw_rows_that_keep_the_schema(tmp_path: Path) -> None:
     assert set(drawn.data["c"]) <= {"a", "b", "__rare__"}
 
 
+@survives(FILES, "bundles: an encoder or network that does not fit, or asks for terabytes: refused")
 @pytest.mark.parametrize(
     ("name", "old", "new"),
     [

@@ -26,6 +26,7 @@ from synthgen.checks.expectations.engine import (
     raised,
 )
 from synthgen.errors import ConfigError, DataError
+from synthgen.files import read_text
 from synthgen.schema import TableSchema
 
 #: A larger file is no list of expectations.
@@ -126,9 +127,10 @@ def load_expectations(path: Path, schema: TableSchema) -> tuple[OwnExpectation, 
         Listing every entry that is unknown, wrong, or about a column that is not there.
     """
     try:
-        if path.stat().st_size > MAX_BYTES:
+        text = read_text(path, MAX_BYTES)
+        if text is None:
             raise ConfigError(f"expectations {path} are larger than {MAX_BYTES:,} bytes")
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = json.loads(text)
     except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"cannot read expectations {path}: {type(error).__name__}") from None
     entries = raw.get("expectations") if isinstance(raw, dict) else raw
