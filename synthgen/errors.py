@@ -165,7 +165,7 @@ def reason(error: Exception) -> str:
     >>> reason(MemoryError())
     'ran out of memory; use fewer rows, or a machine with more'
     """
-    if _is_out_of_memory(error):
+    if is_out_of_memory(error):
         return "ran out of memory; use fewer rows, or a machine with more"
     number = _system_number(error)
     if number is None:
@@ -179,7 +179,7 @@ def reason(error: Exception) -> str:
     return f"failed at {_place(error)}: {os.strerror(number)}{path}{remedy}"
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
     """Whether memory ran out. Those of torch by name and text: it is not loaded for an error."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True

@@ -48,7 +48,8 @@ def staged(path: Path, *, mode: int | None = None) -> Iterator[Path]:
         yield temporary
         if mode is not None:
             temporary.chmod(mode)
-        sync(temporary)
+        for written in [*(temporary.iterdir() if temporary.is_dir() else ()), temporary]:
+            sync(written)
         _put_in_place(temporary, path)
         sync(path.parent)
     finally:
@@ -129,14 +130,15 @@ def sweep(path: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Force a file, or a folder and the files directly in it, to the disk."""
-    inside = [p for p in path.iterdir() if p.is_file()] if path.is_dir() else []
-    for item in [*inside, path]:
-        handle = os.open(item, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+    """Force a file, or the names in a folder, to the disk.
+
+    What is in a folder is not touched: files of others come and go there.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def read_text(path: Path, most: int) -> str | None:

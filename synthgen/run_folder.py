@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -245,6 +246,7 @@ class RunFolder:
             folder.write(folder.config_path, config.to_toml())
             folder.finish(folder.receipt("prepare", folder.config_path, 0))
         except OSError as error:
+            shutil.rmtree(root, ignore_errors=True)  # absent or empty before, and no use to anybody
             raise ConfigError(f"cannot make run folder {root}: {error.strerror}") from None
         return folder
 

@@ -19,7 +19,8 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save_file
 
 from synthgen import conditions as cond
 from synthgen.completion import Completion, best_guess, impute
@@ -40,7 +41,7 @@ from synthgen.dp.tree import Tree, TreeDrawer
 from synthgen.encode.adopt import adopt, check_compatible, correspondence
 from synthgen.encode.suppressed import suppressed
 from synthgen.encode.table import TableEncoder, sample_rows
-from synthgen.errors import BundleError, ConfigError, DataError, SchemaError
+from synthgen.errors import BundleError, ConfigError, DataError, SchemaError, is_out_of_memory
 from synthgen.files import sha256
 from synthgen.gan import dp
 from synthgen.gan.given import Completer
@@ -700,7 +701,7 @@ class Synthesizer:
             schema = TableSchema.load(folder / "schema.toml")
             config = RunConfig.load(folder / "config.toml")
             encoder = TableEncoder.load(folder / "encoder.json", schema)
-            state = load_file(folder / "generator.safetensors")
+            state = load_tensors((folder / "generator.safetensors").read_bytes())
             if not all(bool(torch.isfinite(t).all()) for t in state.values()):
                 raise BundleError(f"bundle {folder}: weights are not finite")
             generator = _restored(index["network"], state, encoder, config.train)
@@ -721,6 +722,8 @@ class Synthesizer:
             TypeError,
             ValueError,
         ) as error:
+            if is_out_of_memory(error):
+                raise
             raise BundleError(f"bundle {folder} is damaged ({type(error).__name__})") from None
         place = pick_device(device)
         if isinstance(generator, Generator):

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from synthgen.cli import main
 from synthgen.cli.app import terminate
 
 #: What opens, makes, moves or removes a file, as Python's audit events have it: before it happens.
@@ -34,6 +35,25 @@ def start(work: Callable[[], Any]) -> int:
         finally:
             os._exit(code)
     return pid
+
+
+def command(said: Path, *arguments: str, limit: Callable[[], None] | None = None) -> int:
+    """Begin ``synthgen ARGUMENTS`` in a forked process, under `limit`; it speaks to `said`."""
+
+    def work() -> None:
+        handle = os.open(said, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
+        os.dup2(handle, 2)
+        os.dup2(handle, 1)
+        sys.stderr = sys.stdout = os.fdopen(2, "w", closefd=False)
+        sys.argv = ["synthgen", *arguments]
+        if limit is not None:
+            limit()
+        try:
+            main()
+        finally:
+            sys.stderr.flush()
+
+    return start(work)
 
 
 def ended(pid: int) -> int:

@@ -179,7 +179,7 @@ def test_unusable_targets(tmp_path: Path, name: str, message: str) -> None:
 
 
 def test_a_full_disk_is_seen_before_the_work(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="GB are needed"):
+    with pytest.raises(ConfigError, match="MiB are needed"):
         open_sink(str(tmp_path / "out.csv")).check_space(rows=10**12, columns=100)
 
 

@@ -154,12 +154,14 @@ def reserved(config: RunConfig, *, overwrite: bool | None = None) -> Iterator[No
     sink = open_sink(config.to)
     if _same_place(config.data, config.to):
         raise ConfigError(f"target {sink.uri} is the input itself; name another")
-    sink.check(overwrite=config.overwrite if overwrite is None else overwrite)
+    may_overwrite = config.overwrite if overwrite is None else overwrite
+    sink.check(overwrite=may_overwrite)
     if config.device == "cuda":  # say now that there is none, not after the data were read
         from synthgen.synthesizer import pick_device
 
         pick_device(config.device)
     with sink.hold():
+        sink.check(overwrite=may_overwrite)  # who held it until now may have filled it
         yield
 
 

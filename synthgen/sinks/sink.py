@@ -127,5 +127,6 @@ def refuse_small_disk(folder: Path, free: int, *, rows: int, columns: int) -> No
     needed = rows * columns * 16 * 2
     if needed > free:
         raise ConfigError(
-            f"target {folder}: about {needed / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free"
+            f"target {folder}: about {needed / 2**20:,.1f} MiB are needed and "
+            f"{free / 2**20:,.1f} MiB are free; free some space, then start again"
         )

@@ -11,7 +11,6 @@ import itertools
 import os
 import resource
 import subprocess
-import sys
 from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,11 +18,10 @@ from typing import Any
 
 import pytest
 import torch
-from children import in_a_child
+from children import command, ended, in_a_child
 
 from synthgen import pipeline, run_folder
 from synthgen.audit_log import AuditLog
-from synthgen.cli.app import main
 from synthgen.config import RunConfig
 from synthgen.dp.accountant import Mechanism
 from synthgen.dp.ledger import Ledger
@@ -49,19 +47,10 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SYNTHGEN_HOME", str(tmp_path / "home"))
 
 
-def said_by(root: Path, limit: Limit, *arguments: str) -> tuple[int, str]:
+def said_by(root: Path, limit: Limit | None, *arguments: str) -> tuple[int, str]:
     """Call the command line in a child that `limit` is put on; return exit code and stderr."""
-    said = root / "stderr"
-
-    def work() -> None:
-        handle = os.open(said, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
-        os.dup2(handle, 2)
-        sys.stderr = os.fdopen(2, "w", closefd=False)
-        sys.argv = ["synthgen", *arguments]
-        limit()
-        main()
-
-    return in_a_child(work), said.read_text()
+    code = ended(command(root / "stderr", *arguments, limit=limit))
+    return code, (root / "stderr").read_text()
 
 
 def check_end(code: int, said: str, *words: str) -> None:
@@ -111,7 +100,7 @@ def remount(place: Path, options: str) -> None:
     subprocess.run(["mount", "-o", f"remount,{options}", str(place)], check=True)
 
 
-FULL = ("No space left on device",)
+FULL = ("No space left on device", "MiB are needed")
 
 
 @survives(PART, "disk full, at many sizes: run folder, target and home on it")
@@ -125,9 +114,8 @@ def test_a_full_disk(
     with small_disk(tmp_path / "disk", kib) as disk:
         monkeypatch.setenv("SYNTHGEN_HOME", str(disk / "home"))
         config = small_config(disk / "out.csv")
-        command = asked(tmp_path, config)
-        command[command.index("--run-dir") + 1] = str(disk / "run")
-        code, said = said_by(tmp_path, lambda: None, *command)
+        arguments = [*asked(tmp_path, config), "--run-dir", str(disk / "run")]
+        code, said = said_by(tmp_path, None, *arguments)
         check_end(code, said, *FULL)
         if code:
             assert not (disk / "out.csv.manifest.json").exists()
@@ -193,7 +181,7 @@ def test_a_target_that_becomes_read_only(
             pipeline.advance(folder, stage)
         remount(disk, "ro")
         for _ in range(2):
-            code, said = said_by(tmp_path, lambda: None, "resume", str(folder.root), "--quiet")
+            code, said = said_by(tmp_path, None, "resume", str(folder.root), "--quiet")
             assert code in (1, 2)
             check_end(code, said, "Read-only file system", "not writable")
         remount(disk, "rw")
@@ -215,7 +203,7 @@ def test_a_run_folder_that_becomes_read_only(
         for before in run_folder.STAGES[: run_folder.STAGES.index(stage)]:
             pipeline.advance(folder, before)
         remount(disk, "ro")
-        code, said = said_by(tmp_path, lambda: None, "resume", str(folder.root), "--quiet")
+        code, said = said_by(tmp_path, None, "resume", str(folder.root), "--quiet")
         assert code in (1, 2)
         check_end(code, said, "Read-only file system")
         remount(disk, "rw")
