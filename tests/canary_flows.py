@@ -1,11 +1,61 @@
-"""Run by test_canary in a process of its own: a flow that passes, one refused, one that crashes.
+"""Run by test_canary in processes of their own: a flow that passes, one refused, one that crashes.
 
-Usage: python canary_flows.py FOLDER, which holds ``in.csv`` and gets everything else.
+Usage: python canary_flows.py FOLDER, which holds ``in.csv`` and gets everything else. With a second
+word, ``cut``: a run that is cancelled while it trains, and one that is killed there.
 """
 
 import json
+import os
+import resource
+import signal
+import socket
 import sys
 from pathlib import Path
+from typing import Any
+
+from synthgen.config import RunConfig
+
+
+def config(folder: Path, name: str, **gate: object) -> RunConfig:
+    return RunConfig.build(
+        {
+            "data": str(folder / "in.csv"),
+            "to": str(folder / f"{name}.csv"),
+            "rows": 400,
+            "seed": 1,
+            "device": "cpu",
+            "train": {"steps": 40, "critic_steps": 10, "width": 32, "depth": 1},
+            "report": {"data_docs": True},
+            "gate": dict.fromkeys(
+                ("max_marginal_excess", "max_pair_loss", "max_c2st", "max_dcr_z"), "off"
+            )
+            | {"prove_power": False, "samples": 2 if name == "passed" else 1}
+            | gate,
+        }
+    )
+
+
+def cut(folder: Path) -> None:
+    """Be cancelled in the middle of training, and then killed there."""
+    from synthgen.cli.app import terminate
+    from synthgen.pipeline import run
+
+    def end_by(number: int) -> Any:
+        def listener(event: dict[str, Any]) -> None:
+            if event.get("event") == "step":
+                os.kill(os.getpid(), number)
+
+        return listener
+
+    signal.signal(signal.SIGTERM, terminate)
+    try:
+        run(
+            config(folder, "cancelled"),
+            run_dir=folder / "cancelled",
+            progress=end_by(signal.SIGTERM),
+        )
+    except SystemExit:
+        run(config(folder, "killed"), run_dir=folder / "killed", progress=end_by(signal.SIGKILL))
 
 
 def main(folder: Path) -> None:
@@ -16,28 +66,10 @@ def main(folder: Path) -> None:
 
     from flows.synthesize import ingest, run_flow, synthesize, train
     from synthgen import pipeline
-    from synthgen.config import RunConfig
     from synthgen.errors import StageError
 
-    def config(name: str, **gate: object) -> RunConfig:
-        return RunConfig.build(
-            {
-                "data": str(folder / "in.csv"),
-                "to": str(folder / f"{name}.csv"),
-                "rows": 400,
-                "seed": 1,
-                "device": "cpu",
-                "train": {"steps": 40, "critic_steps": 10, "width": 32, "depth": 1},
-                "gate": dict.fromkeys(
-                    ("max_marginal_excess", "max_pair_loss", "max_c2st", "max_dcr_z"), "off"
-                )
-                | {"prove_power": False, "samples": 2 if name == "passed" else 1}
-                | gate,
-            }
-        )
-
-    passed = run_flow(config("passed"), run_dir=folder / "passed")
-    refused = run_flow(config("refused", max_c2st=0.51), run_dir=folder / "refused")
+    passed = run_flow(config(folder, "passed"), run_dir=folder / "passed")
+    refused = run_flow(config(folder, "refused", max_c2st=0.51), run_dir=folder / "refused")
 
     @flow(name="crash")
     def crash(run: str) -> None:
@@ -49,7 +81,7 @@ def main(folder: Path) -> None:
         stored.write_text(text[:at] + text[at:].replace('"categorical"', '"numeric"', 1))
         train(run, receipt)
 
-    crashed = pipeline.prepare(config("crashed"), folder / "crashed")
+    crashed = pipeline.prepare(config(folder, "crashed"), folder / "crashed")
     try:
         crash(str(crashed.root))
         error = ""
@@ -61,9 +93,20 @@ def main(folder: Path) -> None:
         "refused": not refused.decision.passed,
         "crashed": error,
         "missing": missing.type.value,
+        "core": resource.getrlimit(resource.RLIMIT_CORE)[0],
+        "outside": is_stopped(),
     }
     sys.stdout.write(json.dumps(told) + "\n")
 
 
+def is_stopped() -> bool:
+    """Whether a connection to the outside (here an address of nobody, RFC 5737) is stopped."""
+    try:
+        socket.create_connection(("192.0.2.1", 9), timeout=1).close()
+    except ConnectionRefusedError as error:
+        return "stopped by the test" in str(error)
+    return False
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    (cut if sys.argv[2:] == ["cut"] else main)(Path(sys.argv[1]))

@@ -1,19 +1,26 @@
 """Planted values must stay where the real rows are: in private/*.parquet and nowhere else.
 
-Rare values of every kind of column are planted in a table that three flow runs see: one passes, one
-is refused, one crashes on an exception whose text quotes a cell. Then everything they wrote is
-searched: run folders, bundles, exports, stdout and stderr, and Prefect's home with its database.
+Rare values of every kind of column are planted in a table that five runs see: one passes, one is
+refused, one crashes on an exception whose text quotes a cell, one is cancelled and one killed. Then
+everything they wrote is searched: run folders, bundles, exports, stdout and stderr, temporary
+files, Prefect's home with its database; and the arguments of all processes while they ran.
+
+The runs see a careless umask, and every connection to another machine is stopped and written down.
 """
 
 import base64
+import contextlib
 import json
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Self
 
 import pandas as pd
 import pytest
@@ -41,6 +48,54 @@ class Scene:
     folder: Path
     said: str
     told: dict[str, object]
+    arguments: bytes
+    cut_off: int
+
+
+#: Python runs it at its start in every process of the runs.
+SOCKETS_STOPPED = """
+import os, sys
+
+def stop(event, args):
+    if event in ("socket.connect", "socket.sendto"):
+        if not isinstance(args[1], tuple):
+            return
+        host = args[1][0]
+    elif event in ("socket.getaddrinfo", "socket.gethostbyname"):
+        host = args[0]
+    else:
+        return
+    host = host.decode() if isinstance(host, bytes) else host
+    if host not in (None, "", "localhost", "::1", "0.0.0.0") and not host.startswith("127."):
+        with open(os.environ["SOCKETS_LOG"], "a") as file:
+            file.write(f"{event} {host}\\n")
+        raise ConnectionRefusedError("stopped by the test")
+
+sys.addaudithook(stop)
+"""
+
+
+class Arguments:
+    """Collects the arguments of all processes of the machine, several times a second."""
+
+    def __init__(self) -> None:
+        self.seen = set[bytes]()
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._collect)
+
+    def _collect(self) -> None:
+        while not self._done.wait(0.3):
+            for file in Path("/proc").glob("[0-9]*/cmdline"):
+                with contextlib.suppress(OSError):
+                    self.seen.add(file.read_bytes())
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._done.set()
+        self._thread.join()
 
 
 @pytest.fixture(scope="module")
@@ -52,22 +107,29 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
         frame.loc[range(40 * place, 40 * place + rows), name] = value
     frame.to_csv(folder / "in.csv", index=False)
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "SYNTHGEN_"))}
-    home = folder / "prefect"
-    home.mkdir(mode=0o700)
-    done = subprocess.run(
-        [sys.executable, Path(__file__).with_name("canary_flows.py"), folder],
-        capture_output=True,
-        text=True,
-        env={
-            **kept,
-            "PREFECT_HOME": str(home),
-            "PREFECT_LOGGING_LEVEL": "DEBUG",
-            "XDG_DATA_HOME": str(folder / "data-home"),  # the audit log is searched as well
-        },
-        timeout=500,
-    )
+    for name in ("prefect", "tmp", "site"):
+        (folder / name).mkdir(mode=0o700)
+    (folder / "site" / "sitecustomize.py").write_text(SOCKETS_STOPPED)
+    environment = {
+        **kept,
+        "PREFECT_HOME": str(folder / "prefect"),
+        "PREFECT_LOGGING_LEVEL": "DEBUG",
+        "XDG_DATA_HOME": str(folder / "data-home"),  # the audit log is searched as well
+        "TMPDIR": str(folder / "tmp"),
+        "SOCKETS_LOG": str(folder / "sockets.log"),
+        "PYTHONPATH": os.pathsep.join([str(folder / "site"), str(Path(__file__).parent.parent)]),
+    }
+    command = [sys.executable, Path(__file__).with_name("canary_flows.py"), folder]
+    options: dict[str, Any] = {
+        "capture_output": True, "text": True, "env": environment, "timeout": 500, "umask": 0,
+    }  # fmt: skip
+    with Arguments() as arguments:
+        done = subprocess.run(command, check=False, **options)
+        cut = subprocess.run([*command, "cut"], check=False, **options)
     assert done.returncode == 0, done.stderr[-3000:]
-    return Scene(folder, done.stdout + done.stderr, json.loads(done.stdout.splitlines()[-1]))
+    said = "".join([done.stdout, done.stderr, cut.stdout, cut.stderr])
+    told = json.loads(done.stdout.splitlines()[-1])
+    return Scene(folder, said, told, b"\n".join(arguments.seen), cut.returncode)
 
 
 def forms(value: str) -> list[bytes]:
@@ -103,6 +165,25 @@ class TestCanaries:
         assert scene.told["refused"] is True
         assert "stage 'train' failed with" in str(scene.told["crashed"])
         assert scene.told["missing"] == "FAILED"
+        assert scene.cut_off == -signal.SIGKILL
+        for run in ("cancelled", "killed"):
+            assert (scene.folder / run / "private" / "train.parquet").is_file()
+            assert not (scene.folder / f"{run}.csv").exists()
+
+    @pytest.mark.survives(
+        "Supply chain", "a run with all its telemetry stopped at the socket: nothing tried to leave"
+    )
+    def test_nothing_called_another_machine(self, scene: Scene) -> None:
+        """Neither data nor telemetry: of Prefect, Great Expectations or anything else."""
+        assert scene.told["outside"] is True
+        attempts = (scene.folder / "sockets.log").read_text().splitlines()
+        assert set(attempts) <= {"socket.getaddrinfo 192.0.2.1", "socket.connect 192.0.2.1"}
+
+    @pytest.mark.survives(
+        "Leaks", "core dumps, and files of a run under a careless umask: none for others"
+    )
+    def test_no_process_leaves_its_memory_behind(self, scene: Scene) -> None:
+        assert scene.told["core"] == 0
 
     def test_the_search_would_find_them(self, scene: Scene) -> None:
         content = (scene.folder / "in.csv").read_bytes()
@@ -113,10 +194,15 @@ class TestCanaries:
         assert found("CANARY-WARD-ZQ7", content_of(scene.folder / "passed/private/train.parquet"))
         assert b"Refused" in content_of(scene.folder / "prefect" / "prefect.db")
 
+    @pytest.mark.survives(
+        "Leaks",
+        "planted cells after success, refusal, crash, cancellation and a kill: found nowhere",
+    )
     @pytest.mark.parametrize("name", PLANTED)
     def test_no_canary_leaves_the_private_tables(self, scene: Scene, name: str) -> None:
         value = PLANTED[name][1]
         assert not found(value, scene.said.encode()), "stdout or stderr"
+        assert not found(value, scene.arguments), "arguments of a process"
         allowed = {"in.csv", "train.parquet", "holdout.parquet"}
         searched = [p for p in scene.folder.rglob("*") if p.is_file() and p.name not in allowed]
         # What waits beside a database is read with it, and gone afterwards.
@@ -126,7 +212,10 @@ class TestCanaries:
         places = {p.name for p in searched}
         assert {"report.html", "generator.safetensors", "passed.csv", "prefect.db"} <= places
 
+    @pytest.mark.survives(
+        "Leaks", "core dumps, and files of a run under a careless umask: none for others"
+    )
     def test_every_file_of_a_run_is_for_its_owner_only(self, scene: Scene) -> None:
-        for run in ("passed", "refused", "crashed"):
+        for run in ("passed", "refused", "crashed", "cancelled", "killed"):
             for path in (scene.folder / run).rglob("*"):
                 assert path.stat().st_mode & 0o077 == 0, path
