@@ -50,6 +50,8 @@ RATIOS = (0.1, 0.25, 0.5, 1.0)
 MODELS = ("linear", "boosting")
 METRICS = ("pr_auc", "auroc", "log_loss", "f1", "recall")
 TEST_SHARE, VALIDATION_SHARE = 0.3, 0.25
+#: Rows drawn for one that is kept: those that look most like their class.
+CANDIDATES = 4
 #: Resamples of the validation rows behind a standard error.
 RESAMPLES = 40
 #: A mean PR-AUC that may be lower by so much at most "does no harm".
@@ -80,32 +82,52 @@ def wanted(counts: Mapping[str, int], ratio: float, only: str | None = None) -> 
 
 
 def draw(
-    synthesizer: Synthesizer, target: str, rows: Mapping[str, int], *, seed: int
+    synthesizer: Synthesizer,
+    table: RealTable,
+    target: str,
+    rows: Mapping[str, int],
+    *,
+    seed: int,
+    candidates: int = CANDIDATES,
 ) -> pd.DataFrame:
-    """Return synthetic rows: so many of each class of `target` as `rows` says, in its order."""
+    """Return synthetic rows: so many of each class of `target` as `rows` says, in its order.
+
+    Parameters
+    ----------
+    synthesizer : Synthesizer
+    table : RealTable
+        Rows that tell one class from the others.
+    target : str
+    rows : mapping of class to int
+    seed : int
+    candidates : int
+        So many are drawn for each that is kept: a class of a few rows is drawn with rows that look
+        like the others. Kept are those that a linear model of the real rows takes for it most. 1
+        keeps all.
+    """
     quoted = {name: name.replace("'", "''") for name in rows}
-    frames = [
-        synthesizer.sample(
-            n, seed=derive(seed, "class", name) % 2**31, where=[f"`{target}` = '{quoted[name]}'"]
+    frames = []
+    for name, n in rows.items():
+        drawn = synthesizer.sample(
+            candidates * n,
+            seed=derive(seed, "class", name) % 2**31,
+            where=[f"`{target}` = '{quoted[name]}'"],
         ).data
-        for name, n in rows.items()
-    ]
+        frames.append(_most_like(drawn, table, target, name, n) if candidates > 1 else drawn)
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
-def fit(table: RealTable, target: str, config: RunConfig, *, seed: int) -> Synthesizer:
-    """Return a synthesizer of `table` whose training shows scarce classes of `target` more often.
-
-    Rows of a class are shown as often as the square root of how many times the largest class has
-    as many (Mahajan et al. 2018, arXiv 1805.00932): between true frequencies, by which a class of
-    thirty hardly counts, and balance, by which its rows are learnt by heart. Draw from it by class:
-    the frequencies of classes are not those of `table`.
-    """
-    counts = classes(table, target)
-    often = np.sqrt(counts.iloc[0] / counts).round().astype(int)
-    texts = table.data[target].astype("str").where(table.data[target].notna())
-    repeats = texts.map(often).fillna(1).to_numpy(np.int64)
-    return Synthesizer.fit(table, config=config, seed=seed, device=config.device, repeats=repeats)
+def _most_like(
+    drawn: pd.DataFrame, table: RealTable, target: str, name: str, n: int
+) -> pd.DataFrame:
+    """Return the `n` drawn rows that are most like class `name` by the real rows, in order."""
+    real = table.data[table.data[target].notna()]
+    features = [c for c in table.schema.modelled if c.name != target]
+    (x, x_drawn), is_level = matrix([real, drawn], features)
+    y = (real[target].astype("str") == name).to_numpy()
+    model = _model("linear", is_level, 0, weight="balanced").fit(x, y)
+    best = np.argsort(-model.predict_proba(x_drawn)[:, 1], kind="stable")[:n]
+    return drawn.iloc[np.sort(best)]
 
 
 def classes(table: RealTable, target: str) -> pd.Series:
@@ -177,10 +199,10 @@ def trial(
         order = stream(seed, "augment", "cut").permutation(learnt[y[learnt] == 1])
         learnt = np.concatenate([learnt[y[learnt] == 0], order[:rare_rows]])
     part = RealTable(table.schema, frame.iloc[learnt].reset_index(drop=True))
-    synthesizer = fit(part, target, config, seed=seed)
+    synthesizer = Synthesizer.fit(part, config=config, seed=seed, device=config.device)
     counts = {"all others": int((y[learnt] == 0).sum()), rare: int((y[learnt] == 1).sum())}
     missing = {r: wanted(counts, r, only=rare).get(rare, 0) for r in RATIOS}
-    pool = draw(synthesizer, target, {rare: max(max(missing.values()), 1)}, seed=seed)
+    pool = draw(synthesizer, part, target, {rare: max(max(missing.values()), 1)}, seed=seed)
     features = [c for c in table.schema.modelled if c.name != target]
     parts = [frame.iloc[learnt], frame.iloc[validation], frame.iloc[test], pool]
     (x_fit, x_validation, x_test, x_pool), is_level = matrix(parts, features)
@@ -193,12 +215,12 @@ def trial(
     )
 
 
-def _model(name: str, of: Trial, seed: int, *, weight: str | None = None) -> Any:
+def _model(name: str, is_level: list[bool], seed: int, *, weight: str | None = None) -> Any:
     if name == "boosting":
         return HistGradientBoostingClassifier(
-            categorical_features=of.is_level, class_weight=weight, random_state=seed
+            categorical_features=is_level, class_weight=weight, random_state=seed
         )
-    level = np.array(of.is_level)
+    level = np.array(is_level)
     coded = make_column_transformer(
         (OneHotEncoder(handle_unknown="ignore"), np.flatnonzero(level)),
         (StandardScaler(), np.flatnonzero(~level)),
@@ -297,14 +319,14 @@ def compare(of: Trial, *, seed: int) -> Iterator[Score]:
     state = derive(seed, "augment", "model") % 2**31
 
     for model in MODELS:
-        plain = _model(model, of, state).fit(x, y)
+        plain = _model(model, of.is_level, state).fit(x, y)
         yield Score(seed, model, "none", 0.0, _metrics(plain, of, threshold=0.5))
         yield Score(seed, model, "tuned threshold", 0.0, _metrics(plain, of))
-        weighted = _model(model, of, state, weight="balanced").fit(x, y)
+        weighted = _model(model, of.is_level, state, weight="balanced").fit(x, y)
         yield Score(seed, model, "class weights", 0.0, _metrics(weighted, of))
         for arm, resample in available().items():
             tried = {
-                ratio: _model(model, of, state).fit(*resample(x, y, of, ratio, state))
+                ratio: _model(model, of.is_level, state).fit(*resample(x, y, of, ratio, state))
                 for ratio in RATIOS
                 if len(of.synthetic[ratio])
             }
@@ -526,9 +548,9 @@ class SynthgenSampler:
         table = conform(source.batches(), schema)
         counts = {str(name): int(n) for name, n in classes(table, target).items()}
         config = RunConfig.build(self.config or {})
-        self.synthesizer_ = fit(table, target, config, seed=self.random_state)
+        self.synthesizer_ = Synthesizer.fit(table, config=config, seed=self.random_state)
         missing = wanted(counts, self.ratio)
-        new = draw(self.synthesizer_, target, missing, seed=self.random_state)
+        new = draw(self.synthesizer_, table, target, missing, seed=self.random_state)
         if new.empty:
             return X.copy(), y.copy()
         labels = {str(label): label for label in y.unique()}

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import torch
 from safetensors import SafetensorError
@@ -142,7 +141,6 @@ class Synthesizer:
         apart_from: Sequence[RealTable | PackedTable] = (),
         world: World = ALONE,
         watch: Callable[[Synthesizer, int], None] | None = None,
-        repeats: npt.NDArray[np.int64] | None = None,
     ) -> Synthesizer:
         """Fit encoder and generator on the N rows of `table`.
 
@@ -174,10 +172,6 @@ class Synthesizer:
         watch : callable, optional
             Is shown a synthesizer as far as training has come, and the step, now and then; it may
             draw from it. The bundle is the same with and without.
-        repeats : (N,) int, optional
-            How often a pass of training shows each row; None: once. What is drawn then has other
-            frequencies than `table`, unless it is conditioned on what decides the repeats. Levels
-            and cells count every row once.
 
         Raises
         ------
@@ -201,9 +195,7 @@ class Synthesizer:
             facts["warm_start"] = warm_start.ancestors
         share = table
         if world.size > 1:
-            mine = np.arange(len(table)) % world.size == world.rank
-            share = table.filter(mine)
-            repeats = None if repeats is None else repeats[mine]
+            share = table.filter(np.arange(len(table)) % world.size == world.rank)
 
         def show(generator: Generator, step: int) -> None:
             if watch is not None:
@@ -219,7 +211,6 @@ class Synthesizer:
             start=start,
             world=world,
             watch=None if watch is None else show,
-            repeats=repeats,
         )
         facts |= {"rows": len(table), "seed": seed, "device": place.type, "version": __version__}
         real = (frame for rows in (table, *apart_from) for frame in rows.batches())

@@ -256,8 +256,9 @@ def augment_file(
     place = LocalFile(local_path(config.to).absolute())
     place.check(overwrite=config.overwrite)
     with place.hold(), boundary("augment"):
-        from synthgen.augment import classes, draw, fit, judge, wanted
+        from synthgen.augment import classes, draw, judge, wanted
         from synthgen.pipeline import read_input
+        from synthgen.synthesizer import Synthesizer
 
         packed, _ = read_input(config)
         table = packed.unpack()
@@ -272,8 +273,8 @@ def augment_file(
             verdict = judge(table, target, seeded, seeds=trials, tell=tell)
             if verdict.word == "do not use it":
                 raise GateRefused(said(verdict))
-        fitted = fit(table, target, config, seed=seed)
-        new = draw(fitted, target, missing, seed=seed)
+        fitted = Synthesizer.fit(table, config=config, seed=seed, device=config.device)
+        new = draw(fitted, table, target, missing, seed=seed)
         write(place.path, pd.concat([table.data, new], ignore_index=True), table.schema)
         return len(new), verdict
 

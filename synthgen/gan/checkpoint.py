@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -107,7 +106,6 @@ def fingerprint(
     seed: int,
     device: torch.device,
     start: Start | None = None,
-    repeats: npt.NDArray[np.int64] | None = None,
 ) -> str:
     """Return the SHA-256 of everything that decides the weights: rows, layout, settings, seed.
 
@@ -121,7 +119,7 @@ def fingerprint(
     single = (layout.sizes, layout.parents, layout.offset_parents, layout.offset_fines)
     arrays: Iterable[np.ndarray] = (
         *single, *layout.priors, *layout.fine_priors, *layout.positions, *pairs,
-        table.tokens, table.offsets, *(() if repeats is None else (repeats,)),
+        table.tokens, table.offsets,
     )  # fmt: skip
     for array in arrays:
         digest.update(str((array.dtype.str, array.shape)).encode())

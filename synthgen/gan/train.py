@@ -20,7 +20,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -160,7 +159,6 @@ def fit(
     start: Start | None = None,
     world: World = ALONE,
     watch: Watch | None = None,
-    repeats: npt.NDArray[np.int64] | None = None,
 ) -> Generator:
     """Train a generator on encoded rows.
 
@@ -187,9 +185,6 @@ def fit(
     watch : callable, optional
         Is shown a copy of the generator at every held-out score of the skeleton. What it draws and
         how long it takes changes nothing of the training.
-    repeats : (N,) int, optional
-        How often a pass over the rows shows each of them; None: once. Held-out rows are scored
-        once each.
 
     Raises
     ------
@@ -209,16 +204,12 @@ def fit(
     budget = math.inf if config.max_minutes is None else 60 * config.max_minutes
     kept = None
     if checkpoint is not None:
-        of = fingerprint(
-            table, config, sizes, seed=seed, device=device, start=start, repeats=repeats
-        )
+        of = fingerprint(table, config, sizes, seed=seed, device=device, start=start)
         kept = Checkpoint(checkpoint, of)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         # Initial weights and dropout draw from torch's own stream: seeded here, restored after.
         torch.manual_seed(derive(seed, "torch"))
-        return _fit(
-            table, config, sizes, seed, device, budget, log, kept, start, world, watch, repeats
-        )
+        return _fit(table, config, sizes, seed, device, budget, log, kept, start, world, watch)
 
 
 def _fit(
@@ -233,7 +224,6 @@ def _fit(
     start: Start | None,
     world: World,
     watch: Watch | None = None,
-    repeats: npt.NDArray[np.int64] | None = None,
 ) -> Generator:
     layout = table.layout
     saved = _resumable(checkpoint, sizes, log)
@@ -252,8 +242,6 @@ def _fit(
     order = torch.randperm(len(table), generator=noise, device=device)
     n_validation = min(MAX_VALIDATION, len(table) // 20)
     held, kept = order[:n_validation], order[n_validation:]
-    if repeats is not None:
-        kept = kept.repeat_interleave(torch.tensor(repeats, device=device)[kept])
     if sizes.steps < 1 or len(kept) < 1:
         raise TrainingError("zero training steps would return an untrained generator")
     if len(table) < FEW_ROWS:
