@@ -1,0 +1,132 @@
+"""How well are unusual rows found? Beside an isolation forest, on rows both learn from.
+
+    python benchmarks/scoring.py [--seeds 0,1,2] [--rows 3000] --out RESULTS.jsonl
+
+A twentieth of the rows is unusual, and both are fitted on all of them, unusual ones too, and asked
+for the score of the same rows. `swapped`: demo rows that have four cells of other rows, so that no
+cell is unusual by itself. `moved`: demo rows of which two numbers are three times as large.
+`cancer`: malignant among benign tumours (scikit-learn's copy of UCI's, 357 and 18 rows of 30
+numbers). Needs no file. A line of RESULTS.jsonl is one table and seed: what is there already is
+not done again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from judge import numbers
+from sklearn.datasets import load_breast_cancer
+from sklearn.ensemble import IsolationForest
+from sklearn.metrics import average_precision_score, roc_auc_score
+from tables import demo
+
+from synthgen.config import RunConfig
+from synthgen.conform import conform
+from synthgen.infer import infer
+from synthgen.sources import FrameSource
+from synthgen.synthesizer import Synthesizer
+from synthgen.table import RealTable
+
+SHARE, SWAPPED, MOVED, TIMES = 0.05, 4, 2, 3.0
+Planted = tuple[pd.DataFrame, npt.NDArray[np.bool_]]
+
+
+def swapped(rows: int, rng: np.random.Generator) -> Planted:
+    """Return demo rows, of which some have cells of others, and which."""
+    frame = demo().sample(rows, random_state=int(rng.integers(2**31))).reset_index(drop=True)
+    strange = rng.random(rows) < SHARE
+    for row in np.flatnonzero(strange):
+        for name in rng.choice(frame.columns, SWAPPED, replace=False):
+            frame.loc[row, name] = frame.loc[int(rng.integers(rows)), name]
+    return frame, strange
+
+
+def moved(rows: int, rng: np.random.Generator) -> Planted:
+    """Return demo rows, of which some have numbers that are too large, and which."""
+    frame = demo().sample(rows, random_state=int(rng.integers(2**31))).reset_index(drop=True)
+    strange, names = rng.random(rows) < SHARE, ["cost", "crp", "creatinine", "haemoglobin"]
+    for row in np.flatnonzero(strange):
+        for name in rng.choice(names, MOVED, replace=False):
+            frame.loc[row, name] = round(float(frame.loc[row, name]) * TIMES, 2)
+    return frame, strange
+
+
+def cancer(rows: int, rng: np.random.Generator) -> Planted:
+    """Return benign tumours with a few malignant ones among them, and which."""
+    data = load_breast_cancer(as_frame=True)
+    benign, malignant = (np.flatnonzero(data.target == side) for side in (1, 0))
+    few = round(SHARE * len(benign) / (1 - SHARE))
+    chosen = rng.permutation(np.r_[benign, rng.choice(malignant, few, replace=False)])
+    strange = (data.target == 0).to_numpy()[chosen]
+    return data.data.iloc[chosen].reset_index(drop=True), strange
+
+
+TABLES: dict[str, Callable[[int, np.random.Generator], Planted]] = {
+    "swapped": swapped,
+    "moved": moved,
+    "cancer": cancer,
+}
+
+
+def measured(table: str, rows: int, seed: int) -> dict[str, Any]:
+    """Return AUC and average precision of both, and the CPU seconds of ours."""
+    frame, strange = TABLES[table](rows, np.random.default_rng(seed))
+    source = FrameSource.of(frame)
+    real: RealTable = conform(source.batches(), infer(source))
+    start = time.process_time()
+    fitted = Synthesizer.fit(real, config=RunConfig(), seed=seed, device="cpu")
+    ours = fitted.score(real.data[[c.name for c in real.schema.modelled]]).sum(axis=1)
+    spent = time.process_time() - start
+    coded = pd.get_dummies(frame)
+    coded = coded.fillna(coded.median()).astype(float)
+    forest = IsolationForest(n_estimators=300, random_state=seed).fit(coded)
+    said = {"synthgen": ours.to_numpy(), "isolation forest": -forest.score_samples(coded)}
+    return {
+        name: {
+            "auc": float(roc_auc_score(strange, score)),
+            "ap": float(average_precision_score(strange, score)),
+        }
+        for name, score in said.items()
+    } | {"rows": len(frame), "strange": int(strange.sum()), "cpu_s": round(spent, 1)}
+
+
+def done(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the lines that are there already."""
+    if path.exists():
+        yield from map(json.loads, path.read_text().splitlines())
+
+
+def main() -> None:
+    """Measure what is missing and print all of it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=numbers, default="0,1,2")
+    parser.add_argument("--rows", type=int, default=3_000, help="of the demo")
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    known = {(line["table"], line["seed"]) for line in done(args.out)}
+    for seed in args.seeds:
+        for table in TABLES:
+            if (table, seed) not in known:
+                line = {"table": table, "seed": seed, **measured(table, args.rows, seed)}
+                with args.out.open("a") as file:
+                    file.write(json.dumps(line) + "\n")
+    for line in sorted(done(args.out), key=lambda x: (x["table"], x["seed"])):
+        ours, forest = line["synthgen"], line["isolation forest"]
+        print(
+            f"{line['table']:8} {line['seed']} {line['rows']:5} rows, {line['strange']:3} unusual: "
+            f"AUC {ours['auc']:.3f} / {forest['auc']:.3f}, AP {ours['ap']:.3f} / {forest['ap']:.3f}"
+        )
+
+
+if __name__ == "__main__":
+    main()
