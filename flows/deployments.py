@@ -6,38 +6,35 @@ import asyncio
 import json
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from uuid import UUID
 
-from flows.environment import set_defaults
-
-set_defaults()  # Prefect reads its settings when it is imported
-
-import prefect.settings  # noqa: E402
-from prefect import Flow, get_client  # noqa: E402
-from prefect.client.orchestration import SyncPrefectClient  # noqa: E402
-from prefect.client.schemas.filters import (  # noqa: E402
+import prefect.settings
+from prefect import Flow, get_client
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import (
     DeploymentFilter,
     DeploymentFilterName,
     LogFilter,
     LogFilterFlowRunId,
 )
-from prefect.client.schemas.objects import State  # noqa: E402
-from prefect.client.schemas.responses import DeploymentResponse  # noqa: E402
-from prefect.client.schemas.sorting import LogSort  # noqa: E402
-from prefect.deployments.runner import RunnerDeployment  # noqa: E402
-from prefect.exceptions import PrefectHTTPStatusError  # noqa: E402
-from prefect.runner import Runner  # noqa: E402
-from prefect.schedules import Cron, Interval, Schedule  # noqa: E402
-from prefect.types.entrypoint import EntrypointType  # noqa: E402
+from prefect.client.schemas.objects import State
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.client.schemas.sorting import LogSort
+from prefect.deployments.runner import RunnerDeployment
+from prefect.exceptions import ParameterTypeError, PrefectHTTPStatusError
+from prefect.runner import Runner
+from prefect.schedules import Cron, Interval, Schedule
+from prefect.types.entrypoint import EntrypointType
 
-from flows.synthesize import retrain_if_drifted, synthesize  # noqa: E402
-from synthgen.config import RunConfig  # noqa: E402
-from synthgen.errors import ConfigError, DriftError, GateRefused, StageError  # noqa: E402
+from flows.credentials import Variable
+from flows.synthesize import retrain_if_drifted, synthesize
+from synthgen.config import RunConfig
+from synthgen.errors import ConfigError, DriftError, GateRefused, StageError
 
 SECONDS_BETWEEN_LOOKS = 1.0
 #: Seconds that the last lines of a run are waited for: they are sent every other second.
@@ -89,6 +86,7 @@ def serve(
     every: float | None = None,
     timezone: str = "UTC",
     only_if_drifted: bool = False,
+    secrets: Mapping[str, str] | None = None,
     limit: int = 1,
     say: Callable[[str], None] = lambda text: None,
 ) -> None:
@@ -103,6 +101,8 @@ def serve(
         The schedule, in `timezone`, or the seconds between two runs; neither: runs are triggered.
     only_if_drifted : bool
         Serve the flow that does nothing while the input is what it was.
+    secrets : mapping, optional
+        Variable of the environment to name of a `Secret` block: see `flows.credentials`.
     limit : int
         Runs at once.
 
@@ -119,7 +119,7 @@ def serve(
         raise ConfigError("two configurations have one name, and deployments are named after them")
     for path in configs:
         _check(RunConfig.load(path), path)
-    deployments = [_deployment(flow, path, schedule) for path in configs]
+    deployments = [_deployment(flow, path, schedule, secrets) for path in configs]
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # Started in the background of a script: what SIGTERM is turned into must be heard.
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -160,13 +160,24 @@ def schedule_text(cron: str | None, every: float | None, timezone: str) -> str:
     return "on trigger" if every is None else f"every {every:g} s"
 
 
-def _deployment(flow: Flow[..., Any], path: Path, schedule: Schedule | None) -> RunnerDeployment:
+def _deployment(
+    flow: Flow[..., Any], path: Path, schedule: Schedule | None, secrets: Mapping[str, str] | None
+) -> RunnerDeployment:
+    parameters = {"path": str(path.absolute()), "secrets": dict(secrets) if secrets else None}
+    try:
+        flow.validate_parameters(parameters)
+    except ParameterTypeError:  # its text would repeat what may be a secret
+        known = ", ".join(get_args(Variable))
+        raise ConfigError(
+            f"--secret takes VARIABLE=BLOCK: one of {known}, and the name of a Secret block "
+            "(small letters, digits, dashes)"
+        ) from None
     try:
         return RunnerDeployment.from_flow(
             flow,
             name=path.stem,
             schedule=schedule,
-            parameters={"path": str(path.absolute())},
+            parameters=parameters,
             tags=["synthgen"],
             entrypoint_type=EntrypointType.MODULE_PATH,
         )

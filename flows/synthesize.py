@@ -12,22 +12,19 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from flows.environment import set_defaults
+from prefect import State, flow, get_client, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.concurrency.sync import concurrency
+from prefect.runtime import flow_run
+from prefect.states import Completed, Failed
 
-set_defaults()  # Prefect reads its settings when it is imported
-
-from prefect import State, flow, get_client, get_run_logger, task  # noqa: E402
-from prefect.cache_policies import NO_CACHE  # noqa: E402
-from prefect.concurrency.sync import concurrency  # noqa: E402
-from prefect.runtime import flow_run  # noqa: E402
-from prefect.states import Completed, Failed  # noqa: E402
-
-from flows.artifacts import publish  # noqa: E402
-from synthgen import pipeline  # noqa: E402
-from synthgen.config import RunConfig  # noqa: E402
-from synthgen.errors import ConfigError, DriftError, StageError, boundary  # noqa: E402
-from synthgen.progress import lines  # noqa: E402
-from synthgen.run_folder import (  # noqa: E402
+from flows.artifacts import publish
+from flows.credentials import Secrets, credentials
+from synthgen import pipeline
+from synthgen.config import RunConfig
+from synthgen.errors import ConfigError, DriftError, StageError, SynthgenError, boundary
+from synthgen.progress import lines
+from synthgen.run_folder import (
     Listener,
     Receipt,
     RunFolder,
@@ -43,20 +40,21 @@ GPU, GPU_LEASE = "synthgen-gpu", 60.0
 IO_TIMEOUT, JUDGE_TIMEOUT, TRAIN_TIMEOUT = 6 * 3_600, 12 * 3_600, 7 * 24 * 3_600
 
 
-def _is_unforeseen(task: Any, run: Any, state: State[Any]) -> bool:
-    """Retry what may pass by itself (a disk, a network); a refusal or bad input will not."""
-    return isinstance(state.result(raise_on_failure=False), StageError)
+def _may_pass(task: Any, run: Any, state: State[Any]) -> bool:
+    """Retry what may pass by itself (a disk, a server); a refusal or bad input will not."""
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, StageError) or type(error) is SynthgenError
 
 
-_PLAIN: dict[str, Any] = {"persist_result": False, "log_prints": False, "cache_policy": NO_CACHE}
+PLAIN: dict[str, Any] = {"persist_result": False, "log_prints": False, "cache_policy": NO_CACHE}
 #: Reading and writing may be tried again. Training may not: with differential privacy a failed try
 #: has spent its budget, and without it goes on from its checkpoint when the run does.
 _RETRIED: dict[str, Any] = {
-    **_PLAIN,
+    **PLAIN,
     "timeout_seconds": IO_TIMEOUT,
     "retries": 2,
     "retry_delay_seconds": [1, 5],
-    "retry_condition_fn": _is_unforeseen,
+    "retry_condition_fn": _may_pass,
 }
 
 
@@ -66,7 +64,7 @@ def ingest(run: str) -> ReceiptDict:
     return _advance(RunFolder.open(run), "ingest")
 
 
-@task(name="train", tags=["train"], timeout_seconds=TRAIN_TIMEOUT, **_PLAIN)
+@task(name="train", tags=["train"], timeout_seconds=TRAIN_TIMEOUT, **PLAIN)
 def train(run: str, before: ReceiptDict) -> ReceiptDict:
     """Fit the synthesizer on what `ingest` wrote."""
     folder = _folder(run, before)
@@ -74,13 +72,13 @@ def train(run: str, before: ReceiptDict) -> ReceiptDict:
         return _advance(folder, "train")
 
 
-@task(name="generate", tags=["sample"], timeout_seconds=JUDGE_TIMEOUT, **_PLAIN)
+@task(name="generate", tags=["sample"], timeout_seconds=JUDGE_TIMEOUT, **PLAIN)
 def generate(run: str, before: ReceiptDict) -> ReceiptDict:
     """Draw rows from the bundle that `train` wrote."""
     return _advance(_folder(run, before), "generate")
 
 
-@task(name="validate", tags=["judge"], timeout_seconds=JUDGE_TIMEOUT, **_PLAIN)
+@task(name="validate", tags=["judge"], timeout_seconds=JUDGE_TIMEOUT, **PLAIN)
 def validate(run: str, before: ReceiptDict) -> ReceiptDict:
     """Judge what `generate` wrote, and show verdict and measurements as artifacts."""
     folder = _folder(run, before)
@@ -131,7 +129,9 @@ def gpu_slot() -> Iterator[None]:
 
 
 @flow(name="synthgen", persist_result=False, log_prints=False)
-def synthesize(path: str, accept_drift: bool = False) -> ReceiptDict | State[Any]:
+def synthesize(
+    path: str, accept_drift: bool = False, secrets: Secrets | None = None
+) -> ReceiptDict | State[Any]:
     """Run every stage.
 
     Parameters
@@ -141,6 +141,9 @@ def synthesize(path: str, accept_drift: bool = False) -> ReceiptDict | State[Any
         folder whose run was cut off, finished stages are kept.
     accept_drift : bool
         Go on although the input is not what it was in the last accepted run; recorded.
+    secrets : dict, optional
+        Variable of the environment (``PGPASSWORD``) to name of a `Secret` block, for reading and
+        exporting: see `flows.credentials`.
 
     Returns
     -------
@@ -149,17 +152,19 @@ def synthesize(path: str, accept_drift: bool = False) -> ReceiptDict | State[Any
         ``Refused``, an input that has drifted in ``Drifted`` (of type Failed); the message names
         each rule or difference.
     """
-    return _run(_prepared(path, accept_drift=accept_drift))
+    return _run(_prepared(path, accept_drift=accept_drift), secrets)
 
 
 @flow(name="synthgen-retrain-if-drifted", persist_result=False, log_prints=False)
-def retrain_if_drifted(path: str) -> ReceiptDict | State[Any]:
+def retrain_if_drifted(path: str, secrets: Secrets | None = None) -> ReceiptDict | State[Any]:
     """Run every stage if there is no accepted run yet, or the input has drifted since.
 
     Parameters
     ----------
     path : str
         A configuration file.
+    secrets : dict, optional
+        As of `synthesize`.
 
     Returns
     -------
@@ -169,13 +174,13 @@ def retrain_if_drifted(path: str) -> ReceiptDict | State[Any]:
     """
     folder = _prepared(path, accept_drift=True)
     if folder.config.drift.reference is not None:
-        with pipeline.discarding_unless_read(folder), boundary("drift"):
+        with pipeline.discarding_unless_read(folder), credentials(secrets), boundary("drift"):
             table, _ = pipeline.read_input(folder.config)
             found = pipeline.drift(folder.config, table)
         if found is not None and not found:
             pipeline.discard(folder)
             return Completed(name="Unchanged", message="the input is what it was; nothing was done")
-    return _run(folder)
+    return _run(folder, secrets)
 
 
 @flow(name="synthgen-validate-only", persist_result=False, log_prints=False)
@@ -200,10 +205,10 @@ def validate_only(path: str) -> ReceiptDict | State[Any]:
     return _verdict(folder) or receipt
 
 
-def _run(folder: RunFolder) -> ReceiptDict | State[Any]:
+def _run(folder: RunFolder, secrets: Secrets | None) -> ReceiptDict | State[Any]:
     run = str(folder.root)
     with ExitStack() as held:
-        with pipeline.discarding_unless_read(folder):
+        with pipeline.discarding_unless_read(folder), credentials(secrets):
             held.enter_context(pipeline.at_work(folder))
             try:
                 receipt = ingest(run)
@@ -214,7 +219,8 @@ def _run(folder: RunFolder) -> ReceiptDict | State[Any]:
             receipt = stage(run, receipt)
         refused = _verdict(folder)
         if refused is None:
-            receipt = export(run, receipt)
+            with credentials(secrets):
+                receipt = export(run, receipt)
         pipeline.retain(folder)
     return refused or receipt
 

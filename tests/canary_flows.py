@@ -1,4 +1,5 @@
-"""Run by test_canary in processes of their own: a flow that passes, one refused, one that crashes.
+"""Run by test_canary in processes of their own: a flow that passes, one refused, one that crashes;
+and one that reads the table at ``GUARDED_URI`` by a password, which comes on stdin, from a block.
 
 Usage: python canary_flows.py FOLDER, which holds ``in.csv`` and gets everything else. With a second
 word, ``cut``: a run that is cancelled while it trains, and one that is killed there.
@@ -63,10 +64,12 @@ def main(folder: Path) -> None:
 
     use_temporary_server()
     from prefect import flow
+    from prefect.blocks.system import Secret
 
+    from flows.credentials import Secrets, credentials
     from flows.synthesize import ingest, run_flow, synthesize, train
     from synthgen import pipeline
-    from synthgen.errors import StageError
+    from synthgen.errors import StageError, SynthgenError
 
     passed = run_flow(config(folder, "passed"), run_dir=folder / "passed")
     refused = run_flow(config(folder, "refused", max_c2st=0.51), run_dir=folder / "refused")
@@ -87,6 +90,26 @@ def main(folder: Path) -> None:
         error = ""
     except StageError as caught:
         error = str(caught)
+
+    @flow(name="guarded")
+    def read_guarded(run: str, secrets: Secrets | None = None) -> bool:
+        """Read as a run does; say whether the password is in what ``ps e`` shows meanwhile."""
+        with credentials(secrets):
+            ingest(run)
+            shown = [Path(f"/proc/self/{name}").read_bytes() for name in ("environ", "cmdline")]
+        assert "PGPASSWORD" not in os.environ
+        return any(password.encode() in text for text in shown)
+
+    password = sys.stdin.read()
+    Secret(value=password).save("clinic-password")
+    reading = config(folder, "read").model_copy(update={"data": os.environ["GUARDED_URI"]})
+    folders = [pipeline.prepare(reading, folder / name) for name in ("guarded", "without")]
+    shown = read_guarded(str(folders[0].root), {"PGPASSWORD": "clinic-password"})
+    try:
+        pipeline.ingest(folders[1])
+        without = ""
+    except SynthgenError as caught:
+        without = str(caught)
     missing = synthesize(str(folder / "gone.toml"), return_state=True)
     told = {
         "passed": passed.decision.passed,
@@ -95,6 +118,9 @@ def main(folder: Path) -> None:
         "missing": missing.type.value,
         "core": resource.getrlimit(resource.RLIMIT_CORE)[0],
         "outside": is_stopped(),
+        "shown": shown,
+        "guarded": folders[0].finished("ingest") is not None,
+        "without": without,
     }
     sys.stdout.write(json.dumps(told) + "\n")
 

@@ -123,10 +123,18 @@ def finished(
 @pytest.fixture(scope="session")
 def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """A real Prefect server on loopback, schedules and all; the environment of its clients."""
+    with servers.database_of_prefect() as database:
+        yield from _serve_prefect(tmp_path_factory, database)
+
+
+def _serve_prefect(
+    tmp_path_factory: pytest.TempPathFactory, database: str | None
+) -> Iterator[dict[str, str]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     kept = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
+    its_database = {"PREFECT_API_DATABASE_CONNECTION_URL": database} if database else {}
     environment = {
         **kept,
         **DEFAULTS,
@@ -139,7 +147,9 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[st
     command += ["--host", "127.0.0.1", "--no-ui"]
     log = tmp_path_factory.mktemp("server") / "log"
     with log.open("w") as file:
-        server = subprocess.Popen(command, env=environment, stdout=file, stderr=file)
+        server = subprocess.Popen(
+            command, env={**environment, **its_database}, stdout=file, stderr=file
+        )
     try:
         wait_until(lambda: _answers(environment["PREFECT_API_URL"]), 300, log.read_text)
         yield environment

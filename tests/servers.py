@@ -1,9 +1,10 @@
-"""Real servers on loopback, started by tests: PostgreSQL from a wheel, S3 by moto."""
+"""Real servers on loopback, started by tests: PostgreSQL from a wheel or the system, S3 by moto."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -33,6 +34,37 @@ def postgres() -> Iterator[str]:
         yield f"postgresql://postgres@/postgres?host={host}"
     finally:
         server.cleanup()
+        shutil.rmtree(root, ignore_errors=True)
+
+
+@contextmanager
+def database_of_prefect() -> Iterator[str | None]:
+    """Start the system's PostgreSQL for a Prefect server; yield its URL, None if there is none.
+
+    Prefect needs the extension ``pg_trgm``, which the wheel lacks and Debian's package has. Without
+    it the server keeps SQLite, which is slower to set up and locks under load.
+    """
+    extensions = sorted(Path("/usr/share/postgresql").glob("*/extension/pg_trgm.control"))
+    if not extensions:
+        yield None
+        return
+    binaries = Path("/usr/lib/postgresql") / extensions[-1].parts[-3] / "bin"
+    root = Path(tempfile.mkdtemp(prefix="sg-pp-", dir="/tmp"))
+    user = "postgres" if os.geteuid() == 0 else None  # it refuses root
+    if user:
+        shutil.chown(root, user)
+
+    def run(program: str, *arguments: str) -> None:
+        command = [str(binaries / program), "-D", str(root / "data"), *arguments]
+        subprocess.run(command, user=user, cwd="/", check=True, stdout=subprocess.DEVNULL)
+
+    run("initdb", "--username", "prefect", "--auth", "trust", "--no-sync")
+    settings = f"-k {root} -c listen_addresses= -c fsync=off -c max_connections=50"
+    run("pg_ctl", "start", "--wait", "-l", str(root / "log"), "-o", settings)
+    try:
+        yield f"postgresql+asyncpg://prefect@/postgres?host={root}"
+    finally:
+        run("pg_ctl", "stop", "--mode", "immediate")
         shutil.rmtree(root, ignore_errors=True)
 
 

@@ -25,8 +25,9 @@ from typing import Any, Self
 import pandas as pd
 import pytest
 
-from synthgen import demo
+from synthgen import demo, stores
 from synthgen.table import to_arrow
+from synthgen.uri import table_address
 
 ROWS = 1_500
 #: column -> (how many rows hold it, the value); fewer rows than any level that may be kept (k = 10)
@@ -41,6 +42,29 @@ PLANTED: dict[str, tuple[int, str]] = {
     "birth_date": (1, "1901-03-07"),
     "admitted": (1, "2031-05-19T03:47:00"),
 }
+
+
+#: The password of a table, which the flow has from a Secret block.
+SECRET = "pw-canary-Zq9-7391"
+
+
+def guarded(postgres: str) -> str:
+    """Make a table that is read by a password only; return its URI."""
+    with closing(stores.postgres(table_address(f"{postgres}&table=none"))) as connection:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT current_setting('hba_file')")
+            rules = Path(cursor.fetchone()[0])
+            rules.write_text(f"local all clinic scram-sha-256\n{rules.read_text()}")
+            for statement in (
+                f"CREATE ROLE clinic LOGIN PASSWORD '{SECRET}'",
+                "CREATE TABLE guarded AS SELECT g AS number, g % 3 AS level "
+                "FROM generate_series(1, 300) g",
+                "GRANT SELECT ON guarded TO clinic",
+                "SELECT pg_reload_conf()",
+            ):
+                cursor.execute(statement)
+        connection.commit()
+    return postgres.replace("postgres@", "clinic@") + "&table=guarded"
 
 
 @dataclass(frozen=True)
@@ -99,7 +123,7 @@ class Arguments:
 
 
 @pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
+def scene(tmp_path_factory: pytest.TempPathFactory, postgres: str) -> Scene:
     folder = tmp_path_factory.mktemp("canary")
     frame = to_arrow(demo.demo_frame(ROWS, seed=5).data, demo.SCHEMA).to_pandas().astype("str")
     frame = frame.replace({"nan": "", "NaT": "", "None": "", "True": "yes", "False": "no"})
@@ -116,12 +140,14 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
         "PREFECT_LOGGING_LEVEL": "DEBUG",
         "XDG_DATA_HOME": str(folder / "data-home"),  # the audit log is searched as well
         "TMPDIR": str(folder / "tmp"),
+        "GUARDED_URI": guarded(postgres),
         "SOCKETS_LOG": str(folder / "sockets.log"),
         "PYTHONPATH": os.pathsep.join([str(folder / "site"), str(Path(__file__).parent.parent)]),
     }
     command = [sys.executable, Path(__file__).with_name("canary_flows.py"), folder]
     options: dict[str, Any] = {
-        "capture_output": True, "text": True, "env": environment, "timeout": 500, "umask": 0,
+        "input": SECRET, "capture_output": True, "text": True,
+        "env": environment, "timeout": 500, "umask": 0,
     }  # fmt: skip
     with Arguments() as arguments:
         done = subprocess.run(command, check=False, **options)
@@ -158,6 +184,12 @@ def content_of(path: Path) -> bytes:
     return path.read_bytes()
 
 
+def files_of(scene: Scene) -> list[Path]:
+    """Everything written; what waits beside a database is read with it, and gone afterwards."""
+    files = [p for p in scene.folder.rglob("*") if p.is_file()]
+    return [p for p in files if not p.name.endswith((".db-wal", ".db-shm"))]
+
+
 @pytest.mark.slow
 class TestCanaries:
     def test_the_three_runs_ended_as_meant(self, scene: Scene) -> None:
@@ -185,6 +217,14 @@ class TestCanaries:
     def test_no_process_leaves_its_memory_behind(self, scene: Scene) -> None:
         assert scene.told["core"] == 0
 
+    def test_a_password_from_a_block_opens_the_table_and_is_nowhere(self, scene: Scene) -> None:
+        assert scene.told["guarded"] is True
+        assert "no password supplied" in str(scene.told["without"])
+        assert scene.told["shown"] is False, "in the environment or arguments that ps shows"
+        assert not found(SECRET, scene.said.encode() + scene.arguments)
+        assert not [str(p) for p in files_of(scene) if found(SECRET, content_of(p))]
+        assert b"clinic-password" in content_of(scene.folder / "prefect" / "prefect.db")
+
     def test_the_search_would_find_them(self, scene: Scene) -> None:
         content = (scene.folder / "in.csv").read_bytes()
         for value in ("CANARY-WARD-ZQ7", "918273.64"):
@@ -204,9 +244,7 @@ class TestCanaries:
         assert not found(value, scene.said.encode()), "stdout or stderr"
         assert not found(value, scene.arguments), "arguments of a process"
         allowed = {"in.csv", "train.parquet", "holdout.parquet"}
-        searched = [p for p in scene.folder.rglob("*") if p.is_file() and p.name not in allowed]
-        # What waits beside a database is read with it, and gone afterwards.
-        searched = [p for p in searched if not p.name.endswith((".db-wal", ".db-shm"))]
+        searched = [p for p in files_of(scene) if p.name not in allowed]
         hits = [str(p.relative_to(scene.folder)) for p in searched if found(value, content_of(p))]
         assert not hits
         places = {p.name for p in searched}

@@ -7,10 +7,12 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from flows.environment import DEFAULTS, set_defaults, use_temporary_server
+from synthgen.augment import HARM
 from synthgen.config import RunConfig
 from synthgen.errors import DataError, TargetExists
 from synthgen.files import sha256
@@ -161,6 +163,40 @@ class TestFlow:
         assert again["path"] == str(run / "decision.json")
         receipt = synthesize(str(run))
         assert receipt["sha256"] == sha256(tmp_path / "out.csv")
+
+    @pytest.mark.parametrize(("harm", "state"), [(HARM, "Completed"), (-1.0, "Refused")])
+    def test_augment_writes_what_its_verdict_lets_through(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, harm: float, state: str
+    ) -> None:
+        """Classes told apart without an error lose nothing; nothing gains as much as is asked."""
+        from flows.augment import augment
+
+        monkeypatch.setattr("synthgen.augment.HARM", harm)
+
+        rng = np.random.default_rng(0)
+        sick = np.repeat(["no", "yes"], [200, 40])
+        lab = (rng.normal(size=240) + 50 * (sick == "yes")).round(2)
+        frame = pd.DataFrame({"lab": lab, "ward": rng.choice(["a", "b"], 240), "sick": sick})
+        frame.to_csv(tmp_path / "in.csv", index=False)
+        config = RunConfig.build(
+            {
+                "data": str(tmp_path / "in.csv"),
+                "to": str(tmp_path / "more.csv"),
+                "target": "sick",
+                "seed": 1,
+                "train": {"steps": 10, "width": 16, "depth": 1},
+            }
+        )
+        (tmp_path / "augment.toml").write_text(config.to_toml())
+        done = augment(str(tmp_path / "augment.toml"), ratio=0.5, trials=3, return_state=True)
+        assert done.name == state, done.message
+        if state == "Refused":
+            assert "do not use it" in str(done.message)
+            assert not (tmp_path / "more.csv").exists()
+        else:
+            assert done.result()["sha256"] == sha256(tmp_path / "more.csv")
+            assert len(pd.read_csv(tmp_path / "more.csv")) == 240 + done.result()["rows"]
+            assert done.result()["rows"] == 60  # to half of 200
 
     def test_the_slot_of_the_gpu_is_one(self) -> None:
         from prefect import get_client

@@ -69,12 +69,17 @@ def serve(
     only_if_drifted: Annotated[
         bool, typer.Option("--only-if-drifted", help="Do nothing while the input is as it was.")
     ] = False,
+    secret: Annotated[
+        list[str] | None,
+        typer.Option("--secret", help="VARIABLE=BLOCK: a Secret block of Prefect; repeatable."),
+    ] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="Runs at once.")] = 1,
 ) -> None:
     """Run configurations on a schedule or on trigger, until interrupted. Needs a Prefect server.
 
     Example: synthgen serve nightly.toml --cron "0 2 * * *" --timezone Europe/Berlin
     """
+    from flows.deployments import parse_parameter
     from flows.deployments import serve as serve_deployments
 
     serve_deployments(
@@ -83,6 +88,7 @@ def serve(
         every=every,
         timezone=timezone,
         only_if_drifted=only_if_drifted,
+        secrets=dict(parse_parameter(text) for text in secret or ()),
         limit=limit,
         say=say,
     )
