@@ -202,33 +202,25 @@ def plan(
     names = [name for axis in matches for name in axis.columns]
     if again := sorted({name for name in names if names.count(name) > 1}):
         raise ConfigError(f"column '{again[0]}' is to match twice; give all of its shares at once")
-    axes, margins = list(matches), [apportion(a.shares, n) for a in matches]
-    before = None
+    axes = [a for a in matches if fair is None or a.columns[0] not in fair]
+    margins, gaps = [apportion(a.shares, n) for a in axes], None
     if fair is not None:
         assert free is not None
         pair = [_of_fair(name, matches, free, schema) for name in fair]
-        before = parity(_table(pair, free, schema))
-        axes = [a for a in matches if a.columns[0] not in fair]
-        margins = [apportion(a.shares, n) for a in axes]
-        axes.insert(0, _independent(*pair))
-        groups = apportion(pair[0].shares, n)
-        within = np.stack([apportion(pair[1].shares, int(g)) for g in groups])
-        margins.insert(0, within.ravel())
-        after = parity(within)
+        within = _independent_counts(pair[0], pair[1], n)
+        axes, margins = [_independent(pair[0], pair[1]), *axes], [within.ravel(), *margins]
+        gaps = parity(_table(pair, free, schema)), parity(within)
     if (n_cells := int(np.prod([len(a.levels) for a in axes]))) > MAX_CELLS:
         raise ConfigError(
             f"the columns to match have {n_cells:,} combinations; {MAX_CELLS:,} at most"
         )
-    if len(axes) == 1:
-        counts = margins[0]
-    else:
+    counts = margins[0]
+    if len(axes) > 1:
         assert free is not None
         counts = _rounded(_raked(_table(axes, free, schema), margins, axes), margins).ravel()
-    cells = [
-        tuple(c for level in levels for c in level) for levels in product(*(a.levels for a in axes))
-    ]
+    combinations = product(*(a.levels for a in axes))
+    cells = [tuple(c for level in levels for c in level) for levels in combinations]
     kept = np.flatnonzero(counts)
-    gaps = None if before is None else (before, after)
     return Quotas(tuple(cells[i] for i in kept), counts[kept], gaps)
 
 
@@ -266,6 +258,12 @@ def _independent(sensitive: Axis, target: Axis) -> Axis:
         tuple((*s, *t) for s, t in product(sensitive.levels, target.levels)),
         np.outer(sensitive.shares, target.shares).ravel(),
     )
+
+
+def _independent_counts(sensitive: Axis, target: Axis, n: int) -> Counts:
+    """Return (groups, outcomes) rows: each group has the target's shares, to less than a row."""
+    groups = apportion(sensitive.shares, n)
+    return np.stack([apportion(target.shares, int(group)) for group in groups])
 
 
 def _table(axes: Sequence[Axis], free: pd.DataFrame, schema: TableSchema) -> Floats:

@@ -166,37 +166,31 @@ class Draw:
         facts: dict[str, Any] = {"conditions": len(self.where), "given": self.given is not None}
         if self.control != AS_LEARNT:
             facts["control"] = self.control.facts
+        each: dict[str, Any] = {"seed": seed, "copies": self.rows, "control": self.control}
         if self.ends is not None:
             ends = given_rows(self.ends, fitted.schema)
-            frame = fitted.interpolate(
-                ends, steps=self.steps, seed=seed, copies=self.rows, control=self.control
-            )
+            frame = fitted.interpolate(ends, steps=self.steps, **each)
             return iter([frame]), len(frame), facts | {"steps": self.steps}
         if self.given is not None:
             asked = given_rows(self.given, fitted.schema)
-            frames = fitted.complete(
-                asked, seed=seed, copies=self.rows, vary=self.vary, control=self.control
-            )
+            frames = fitted.complete(asked, vary=self.vary, **each)
             return frames, self.rows * len(asked), facts | {"vary": self.vary}
+        return self._freely(fitted, seed, facts)
+
+    def _freely(
+        self, fitted: Synthesizer, seed: int, facts: dict[str, Any]
+    ) -> tuple[Iterator[pd.DataFrame], int, dict[str, Any]]:
+        """Return what `frames` does, for rows that complete no others."""
+        asked: dict[str, Any] = {"seed": seed, "where": self.where, "control": self.control}
         if self.where and (share := fitted.share(self.where, seed=seed)) is not None:
             facts |= {"share": share, "learnt_from": fitted.facts.get("rows", 0)}
         quotas = None
         if self.match or self.fair:
-            quotas = fitted.quotas(
-                self.rows,
-                seed=seed,
-                where=self.where,
-                match=self.match,
-                fair=self.fair,
-                control=self.control,
-            )
+            quotas = fitted.quotas(self.rows, match=self.match, fair=self.fair, **asked)
             facts["cells"] = len(quotas.cells)
             if quotas.parity is not None:
                 facts["parity_difference"] = [round(value, 6) for value in quotas.parity]
-        frames = fitted.sample_batches(
-            self.rows, seed=seed, where=self.where, quotas=quotas, control=self.control
-        )
-        return frames, self.rows, facts
+        return fitted.sample_batches(self.rows, quotas=quotas, **asked), self.rows, facts
 
 
 def sample_bundle(
