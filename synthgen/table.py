@@ -377,8 +377,11 @@ def write_arrow(path: Path, tables: Iterable[pa.Table], schema: TableSchema) -> 
 
 
 def read_batches(path: Path, schema: TableSchema) -> Iterator[pd.DataFrame]:
-    """Yield the canonical frames of a file that `write_batches` wrote; one without rows is one."""
-    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+    """Yield the canonical frames of a file that `write_batches` wrote; one without rows is one.
+
+    Without `pre_buffer`, which keeps what was read until the file ends: memory would be its.
+    """
+    with pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False) as file:
         if not file.metadata.num_rows:
             yield _no_rows(schema)
         for batch in file.iter_batches(BATCH_ROWS):

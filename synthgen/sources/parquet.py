@@ -20,13 +20,14 @@ class ParquetSource(Source):
     files: tuple[File, ...]
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """Yield the rows in file order."""
+        """Yield the rows in file order.
+
+        Without `pre_buffer`, which keeps what was read until the file ends: memory would be its.
+        """
+        reading = {"page_checksum_verification": True, "pre_buffer": False}
         for file in self.files:
             try:
-                with (
-                    file.random() as opened,
-                    pq.ParquetFile(opened, page_checksum_verification=True) as table,
-                ):
+                with file.random() as opened, pq.ParquetFile(opened, **reading) as table:
                     yield from table.iter_batches(BATCH_ROWS)
             except (pa.ArrowException, OSError):
                 raise _damaged(file) from None
