@@ -47,7 +47,7 @@ lint: $(STAMP)
 audit-deps: $(STAMP)
 	$(BIN)/python docker/supply_chain.py check --extras dev
 	@if $(BIN)/python -m pip_audit --version >/dev/null 2>&1; then \
-	  $(BIN)/python -m pip_audit --requirement constraints.txt --no-deps --disable-pip; \
+	  $(BIN)/python -m pip_audit --strict --requirement constraints.txt --no-deps --disable-pip; \
 	else echo 'known vulnerabilities were not looked up: that needs pip-audit and a network' >&2; fi
 
 format: $(STAMP)

@@ -192,7 +192,7 @@ def test_every_seed_of_the_fuzzer_loads(target: str) -> None:
 
 @survives(INPUTS, "fuzzed schemas, configurations, conditions, bundles (inputs): loaded or refused")
 @pytest.mark.faults
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("target", fuzz.TARGETS)
 def test_five_seconds_of_fuzzing_find_nothing(
     target: str, tmp_path: Path, record_property: Callable[[str, object], None]

@@ -103,8 +103,12 @@ def write(case: Case, folder: Path) -> str:
     """Write the table of `case`; return its URI."""
     rng = np.random.default_rng(case.seed)
     names = [name for name, _ in case.columns]
-    if case.source == "sqlite":  # takes no other names
-        names = [name.replace("\0", "0") for name in names]
+    if case.source == "sqlite":  # takes no NUL, and "a" and "A" for one
+        texts = [name.replace("\0", "0") for name in names]
+        lower = [name.lower() for name in texts]
+        names = [
+            f"{name}{i}" if lower.count(name.lower()) > 1 else name for i, name in enumerate(texts)
+        ]
     columns = [cells_of(kind, case.rows, rng) for _, kind in case.columns]
     if case.source == "sqlite":
         with closing(sqlite3.connect(folder / "in.db")) as database:
