@@ -20,6 +20,8 @@ _HOMES = {
     "Split": "synthgen.table",
     "Synthesizer": "synthgen.synthesizer",
     "SynthgenError": "synthgen.errors",
+    "SynthgenSampler": "synthgen.augment",
+    "pool": "synthgen.completion",
 }
 __all__ = sorted(_HOMES)
 __version__ = "0.1.0"

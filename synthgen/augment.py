@@ -113,11 +113,11 @@ def draw(
             seed=derive(seed, "class", name) % 2**31,
             where=[f"`{target}` = '{quoted[name]}'"],
         ).data
-        frames.append(_most_like(drawn, table, target, name, n) if candidates > 1 else drawn)
+        frames.append(most_like(drawn, table, target, name, n) if candidates > 1 else drawn)
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
-def _most_like(
+def most_like(
     drawn: pd.DataFrame, table: RealTable, target: str, name: str, n: int
 ) -> pd.DataFrame:
     """Return the `n` drawn rows that are most like class `name` by the real rows, in order."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +20,14 @@ from synthgen.augment import (
     conclude,
     half_interval,
     judge,
+    most_like,
     near_copies,
     wanted,
 )
 from synthgen.cli import app
 from synthgen.config import RunConfig
 from synthgen.errors import ConfigError, DataError
+from synthgen.schema import Column, TableSchema
 from synthgen.table import RealTable
 
 TINY = {"train": {"steps": 60, "width": 32, "depth": 1, "batch_size": 64}}
@@ -127,6 +130,31 @@ def test_every_arm_runs_on_levels_alone_and_with_numbers(is_level: list[bool]) -
     # Twelve rows are less than a leaf of the trees needs.
     assert all(s.metrics["auroc"] > 0.75 for s in found if s.model == "linear")
     assert all(s.ratio in (0.0, 0.25, 0.5, 1.0) for s in found)
+
+
+def test_rows_most_like_their_class_are_kept_in_order() -> None:
+    """The sick have higher numbers; of five drawn rows the three highest stay."""
+    schema = TableSchema(
+        name="lab",
+        columns=(
+            Column(name="lab", kind="numeric", decimals=0, source="data"),
+            Column(name="sick", kind="categorical", source="data"),
+        ),
+    )
+    real = pd.DataFrame({"lab": np.arange(40.0), "sick": ["no"] * 30 + ["yes"] * 10})
+    drawn = pd.DataFrame({"lab": [39.0, 2.0, 20.0, 35.0, 1.0], "sick": ["yes"] * 5})
+    table = RealTable(schema, real.astype({"sick": "str"}))
+    kept = most_like(drawn.astype({"sick": "str"}), table, "sick", "yes", 3)
+    assert kept["lab"].tolist() == [39.0, 20.0, 35.0]
+
+
+def test_rows_that_say_nothing_are_not_chosen() -> None:
+    """Synthetic rows of pure noise are no gain beyond a standard error, so none are added."""
+    of = blobs([False], levels=0)
+    noise = np.random.default_rng(1).normal(size=(48, 1))
+    noisy = replace(of, synthetic={r: noise[: len(x)] for r, x in of.synthetic.items()})
+    chosen = [s.ratio for s in compare(noisy, seed=1) if (s.model, s.arm) == ("linear", "synthgen")]
+    assert chosen == [0.0]
 
 
 def test_near_copies_are_counted_beside_fresh_rows() -> None:
