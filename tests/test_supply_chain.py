@@ -73,6 +73,15 @@ def test_a_licence_for_developers_is_none_for_users(chain: ModuleType, tmp_path:
     assert len(chain.licence_problems(found, found, runtime={"hypothesis"})) == 1
 
 
+def test_what_a_cuda_build_of_torch_brings_is_known(chain: ModuleType, tmp_path: Path) -> None:
+    """Torch pins it; the image with CUDA could not be built otherwise."""
+    proprietary = "License: NVIDIA Proprietary Software"
+    names = ("nvidia-cublas-cu12", "cuda-bindings", "triton")
+    found = {name: package(tmp_path, name, proprietary) for name in names}
+    assert chain.licence_problems(found, found, runtime=set(found)) == []
+    assert chain.pin_problems(found, found, "") == []
+
+
 def test_missing_and_other_pins_are_found(chain: ModuleType, tmp_path: Path) -> None:
     found = {name: package(tmp_path, name) for name in ("one", "two", "three")}
     assert chain.pin_problems(found, found, "One==1.0\ntwo==1.1\n") == [
