@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ def start(work: Callable[[], Any]) -> int:
             code = 0
         except SystemExit as error:
             code = int(error.code or 0)
+        except BaseException:  # as Python itself would end
+            traceback.print_exc()
         finally:
             os._exit(code)
     return pid
