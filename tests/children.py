@@ -35,6 +35,7 @@ def start(work: Callable[[], Any]) -> int:
             code = int(error.code or 0)
         except BaseException:  # as Python itself would end
             traceback.print_exc()
+            sys.stderr.flush()
         finally:
             os._exit(code)
     return pid
