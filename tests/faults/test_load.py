@@ -81,7 +81,8 @@ def test_night_after_night(
     assert {p.name for p in tmp_path.iterdir()} == {
         "TMPDIR", "SYNTHGEN_HOME", "runs", "counted.json", "out.csv", "out.csv.manifest.json"
     }  # fmt: skip
-    assert not list((tmp_path / "TMPDIR").iterdir())
+    # torch makes itself an empty folder there, once
+    assert not [p for p in (tmp_path / "TMPDIR").rglob("*") if p.is_file()]
     assert [p.name for p in (tmp_path / "SYNTHGEN_HOME").iterdir()] == ["audit.jsonl"]
     record_property("tried", NIGHTS)
 
