@@ -41,7 +41,8 @@ def markdown(folder: RunFolder) -> str:
         said = f"{tile.headline} {tile.said}".strip()
         cells = (tile.question, f"{tile.sign} {tile.word}", said, tile.count)
         lines.append(f"| {' | '.join(map(_text, cells))} |")
-    return "\n".join([*lines, "", f"Report: `{_code(folder.html_path)}`", ""])
+    report_at = f"Report: [`{_code(folder.html_path)}`]({folder.html_path.absolute().as_uri()})"
+    return "\n".join([*lines, "", report_at, ""])
 
 
 def table(folder: RunFolder) -> list[dict[str, Any]]:

@@ -78,7 +78,8 @@ class TestFlow:
         assert states()[0] == ("COMPLETED", "Completed")
         shown = artifacts()
         assert shown["synthgen-verdict"].startswith("# Passed: demo\n")
-        assert f"Report: `{tmp_path / 'run' / 'report.html'}`" in shown["synthgen-verdict"]
+        report = tmp_path / "run" / "report.html"
+        assert f"Report: [`{report}`](file://{report})" in shown["synthgen-verdict"]
         assert "| Is it safe? | ✓ Yes |" in shown["synthgen-verdict"]
         table = json.loads(shown["synthgen-measurements"])
         assert len(table) == len(outcome.folder.report.measurements)

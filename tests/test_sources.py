@@ -4,6 +4,7 @@ import codecs
 import hashlib
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -288,3 +289,13 @@ def test_any_quoted_text_survives(
     lines = ["a,b", *(f"{quote(x)},{quote(y)}" for x, y in rows)]
     path = write(tmp_path_factory.mktemp("csv") / "t.csv", "\n".join(lines))
     assert read(path, schema()) == {"a": [x for x, _ in rows], "b": [y for _, y in rows]}
+
+
+def test_a_parquet_file_is_not_kept_while_it_is_read(tmp_path: Path) -> None:
+    """Of 16 MB in 20 row groups never more than a few groups are in memory."""
+    numbers = np.random.default_rng(0).random(2_000_000)  # which do not compress
+    pq.write_table(pa.table({"x": numbers}), tmp_path / "long.parquet", row_group_size=100_000)
+    before, most = pa.total_allocated_bytes(), 0
+    for _ in open_source(str(tmp_path / "long.parquet")).batches():
+        most = max(most, pa.total_allocated_bytes() - before)
+    assert 500_000 < most < 6_000_000
