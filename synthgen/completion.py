@@ -15,9 +15,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from synthgen.encode.categorical import RARE, CategoricalEncoder
-from synthgen.encode.column import EncodedTable
+from synthgen.encode.column import Codes, EncodedTable
 from synthgen.encode.datetime import from_microseconds, to_microseconds
 from synthgen.encode.groups import Combined, Within
+from synthgen.encode.numeric import NumericEncoder
 from synthgen.encode.relations import Lookup
 from synthgen.encode.table import TableEncoder, views_of
 from synthgen.errors import ConfigError
@@ -200,7 +201,8 @@ class Completion:
         """Return how surprising each cell is given the rest of its row, (N, columns).
 
         In nats: -log p of what the cell holds, less what that is on average where the other cells
-        are as they are (the entropy), so that a column that nobody can guess says nothing. A value
+        are as they are (the entropy), so that a column that nobody can guess says nothing. For
+        numbers p is a density: a wide cell counts as thin (`NumericEncoder.thinness`). A value
         beyond all that was learnt from, or a broken relation between columns, adds -log of the
         share of one row.
         """
@@ -211,9 +213,22 @@ class Completion:
         out = pd.DataFrame(0.0, frame.index, frame.columns)
         for token, part in enumerate(self._owners):
             out[self.encoder.parts[part].column] += by_token[:, token]
+        for name, thin in self._thinness(encoded):
+            out[name] += thin
         for name, strange in self._never_seen(reduced, before):
             out.loc[strange, name] += self._rarest
         return out
+
+    def _thinness(self, encoded: EncodedTable) -> Iterator[tuple[str, npt.NDArray[np.float64]]]:
+        """Yield column and how thinly rows lie where each of N numbers is, in nats."""
+        layout = encoded.layout
+        fines = {int(p): layout.n_coarse + j for j, p in enumerate(layout.parents)}
+        offsets = {int(p): o for o, p in enumerate(layout.offset_parents)}
+        for i, part in enumerate(self.encoder.parts):
+            if isinstance(part.encoder, NumericEncoder):
+                fine = encoded.tokens[:, fines[i]] if i in fines else None
+                codes = Codes(encoded.tokens[:, i], fine, encoded.offsets[:, offsets[i]])
+                yield part.column, part.encoder.thinness(codes)
 
     def _reduce(
         self, frame: pd.DataFrame, known: pd.DataFrame

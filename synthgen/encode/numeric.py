@@ -43,6 +43,8 @@ MAX_FINE = 32
 REACH = 16.0
 #: A tail ends at the schema's bound, if that is not further out than so many times its moments say.
 BOUND_REACH = 1.5
+#: Places in a tail nearer to its inner boundary than this share of it count as this near.
+LEAST_PLACE = 1e-3
 Bounds = tuple[float | None, float | None]
 #: What a column's unit may be, in units of its last digit.
 UNIT_MULTIPLES = (1, 2, 5, 10, 20, 25, 50, 100, 250, 500, 1_000)
@@ -281,6 +283,28 @@ class NumericEncoder:
             fine = np.where(missing, 0, self.fine[cell]).astype(np.int32)
         coarse = np.where(missing, 0, self.level[cell]).astype(np.int32)
         return Codes(coarse, fine, place.astype(np.float32))
+
+    def thinness(self, codes: Codes) -> Floats:
+        """Return -log of the density inside the cell of each of (N,) numbers, less its mean.
+
+        In nats, the mean over the rows that cells were fitted on; 0 where the cell is one value or
+        missing. Cells hold about equally many rows, so only this says how far out a number lies.
+        """
+        if codes.offset is None or len(self.lower) == 0:
+            return np.zeros(len(codes.coarse))
+        power, width = np.ones(len(self.lower)), self.upper - self.lower
+        power[0], power[-1] = self.tails
+        is_wide = width > 0
+        # Of w * u ** a, u uniform: -log density is log(a w) + (a - 1) log u, and E log u is -1.
+        log_scale = np.log(np.where(is_wide, power * width, 1.0))
+        rows = self.counts[1:] * is_wide
+        mean = ((log_scale - (power - 1)) * rows).sum() / max(rows.sum(), 1.0)
+        cell_at = np.zeros((self.n_levels, self.n_fine), np.int64)
+        cell_at[self.level, self.fine] = np.arange(len(self.lower))
+        cell = cell_at[codes.coarse, 0 if codes.fine is None else codes.fine]
+        u = np.where(cell == 0, 1 - codes.offset, codes.offset).clip(LEAST_PLACE, 1.0)
+        inside = is_wide[cell] & (codes.coarse > 0)
+        return np.where(inside, log_scale[cell] + (power[cell] - 1) * np.log(u) - mean, 0.0)
 
     def is_strange(self, values: Floats) -> npt.NDArray[np.bool_]:
         """Return which of (N,) numbers lie beyond the outermost cells."""

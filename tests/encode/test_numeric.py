@@ -385,3 +385,39 @@ def test_encoding_keeps_order(values: np.ndarray) -> None:
     back = round_trip(encoder, values)
     spread = np.abs(values).max(initial=1)
     assert (np.diff(back) >= -1e-6 * spread).all()
+
+
+def test_a_number_in_a_wide_cell_lies_where_rows_are_thin() -> None:
+    """Cells of widths 1 and 4 with as many rows: log 4 apart, with mean 0; missing says nothing."""
+    encoder = NumericEncoder(
+        np.array([0.0, 1.0]),
+        np.array([1.0, 5.0]),
+        np.array([1, 2]),
+        np.array([0, 0]),
+        np.array([0.0, 10.0, 10.0]),
+        None,
+        np.ones((3, 1)),
+        (1,),
+    )
+    thin = encoder.thinness(encoder.encode(np.array([0.5, 3.0, 4.9])))
+    assert thin == pytest.approx([-np.log(2), np.log(2), np.log(2)])
+    gone = Codes(np.array([0], np.int32), None, np.array([0.5], np.float32))
+    assert encoder.thinness(gone).tolist() == [0.0]
+
+
+def test_further_out_in_a_tail_rows_are_thinner() -> None:
+    """Power 2 and width 4: -log density is log 8 + log u, u = 1 / 2 a quarter of the way out."""
+    encoder = NumericEncoder(
+        np.array([0.0, 1.0]),
+        np.array([1.0, 5.0]),
+        np.array([1, 2]),
+        np.array([0, 0]),
+        np.array([0.0, 10.0, 10.0]),
+        None,
+        np.ones((3, 1)),
+        (1,),
+        (1.0, 2.0),
+    )
+    mean = (0 + np.log(8) - 1) / 2
+    thin = encoder.thinness(encoder.encode(np.array([2.0, 5.0])))
+    assert thin == pytest.approx([np.log(4) - mean, np.log(8) - mean])
