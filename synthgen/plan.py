@@ -133,6 +133,7 @@ def estimate(config: RunConfig) -> Estimate:
     judging = JUDGE_BYTES + JUDGE_BYTES_A_CELL * cells + a_row * (len(table) + 2 * config.rows)
     on_gpu = 0 if free is None else cost.memory + GPU_BYTES
     refuse_unfit(on_gpu, widths, free, where=device.type)
+    refuse_unjudgeable(judging, config.rows)
     memory = max(_peak(), resident + max(cost.memory if free is None else 0, judging))
     refuse_unfit(memory, widths)
     return Estimate(
@@ -200,6 +201,16 @@ def refuse_unfit(
         f"column '{name}' takes {width / total:.0%} of the {total:,} levels of a row; declare it "
         "an id if it is one, lower encode.max_levels or train.width, or give fewer rows"
     )
+
+
+def refuse_unjudgeable(judging: int, rows: int) -> None:
+    """Raise ConfigError if the judge, who reads all rows that were drawn, has too little memory."""
+    available = memory_of_machine()
+    if judging > available:
+        raise ConfigError(
+            f"to judge {rows:,} drawn rows takes about {judging / GIB:,.1f} GiB and there are "
+            f"{available / GIB:,.1f}: give fewer rows, or a machine with more memory"
+        )
 
 
 def memory_of_machine() -> int:

@@ -154,6 +154,18 @@ def test_the_verb(config: RunConfig) -> None:
     assert json.loads(as_json.stdout)["train_rows"] == 1_200
 
 
+def test_a_hundred_million_rows(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer is minutes and memory, or why it cannot be: the judge reads all of them."""
+    many = config.model_copy(update={"rows": 100_000_000})
+    monkeypatch.setattr("synthgen.plan.memory_of_machine", lambda: 2**40)
+    found = estimate(many)
+    assert 2**33 < found.memory < 2**38
+    assert found.minutes["generate"] > 10 > found.minutes["ingest"]
+    monkeypatch.setattr("synthgen.plan.memory_of_machine", lambda: 2**33)
+    with pytest.raises(ConfigError, match=r"to judge 100,000,000 drawn rows takes about .* 8\.0"):
+        estimate(many)
+
+
 def test_bad_input_is_refused_as_by_a_run(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["plan", "--data", str(tmp_path / "none.csv")])
     assert result.exit_code == 2

@@ -203,13 +203,11 @@ def _lookup3(words: Sequence[_WORDS | np.uint32], lengths: NDArray[np.int_]) -> 
     for block in range(0, len(words) - 3, 3):
         a, b, c = _mix(a + words[block], b + words[block + 1], c + words[block + 2])
     a, b, c = a + words[-3], b + words[-2], c + words[-1]
-    c = (c ^ b) - _rotated(b, 14)
-    a = (a ^ c) - _rotated(c, 11)
-    b = (b ^ a) - _rotated(a, 25)
-    c = (c ^ b) - _rotated(b, 16)
-    a = (a ^ c) - _rotated(c, 4)
-    b = (b ^ a) - _rotated(a, 14)
-    c = (c ^ b) - _rotated(b, 24)
+    c = c ^ b
+    c -= _rotated(b, 14)
+    for word, other, by in ((a, c, 11), (b, a, 25), (c, b, 16), (a, c, 4), (b, a, 14), (c, b, 24)):
+        word ^= other  # in place: they are new arrays
+        word -= _rotated(other, by)
     return (b.astype("uint64") << np.uint64(32)) | c
 
 
@@ -222,4 +220,6 @@ def _mix(a: _WORDS, b: _WORDS, c: _WORDS) -> tuple[_WORDS, _WORDS, _WORDS]:
 
 
 def _rotated(word: _WORDS, by: int) -> _WORDS:
-    return (word << np.uint32(by)) | (word >> np.uint32(32 - by))
+    turned = word << np.uint32(by)
+    turned |= word >> np.uint32(32 - by)
+    return turned
