@@ -1,6 +1,6 @@
 """Which faults does the product survive? Counts what `make faults` tried, for the page.
 
-    python benchmarks/faults.py LINES [--page docs/reliability.md]
+    python benchmarks/faults.py LINES [--page docs/reliability.md] [--note "cut short after ..."]
 
 LINES is the file to which tests/conftest.py adds a line a test that is marked ``survives(part,
 fault)``. Their sums go to ``reliability.json`` beside the page, and from there into its table: no
@@ -46,7 +46,8 @@ def table(found: dict[str, Any]) -> str:
     rows = found["rows"]
     tried, survived = (sum(row[k] for row in rows) for k in ("tried", "survived"))
     lines = [
-        f"{survived:,} of {tried:,} faults survived, {found['date']}, {found['machine']}.",
+        f"{survived:,} of {tried:,} faults survived, {found['date']}, {found['machine']}."
+        + (f" {found['note']}" if found["note"] else ""),
         "",
         "| part | fault | tried | survived |",
         "|---|---|---:|---:|",
@@ -81,11 +82,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("lines", type=Path)
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "reliability.md")
+    parser.add_argument("--note", default="", help="What a reader of the counts has to know.")
     asked = parser.parse_args()
     lines = [json.loads(line) for line in asked.lines.read_text().splitlines()]
     found = {
         "date": datetime.now(UTC).date().isoformat(),
         "machine": machine(),
+        "note": asked.note,
         "rows": summed(lines),
     }
     asked.page.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")

@@ -5,14 +5,14 @@ from __future__ import annotations
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synthgen.config import RunConfig
-from synthgen.errors import ConfigError, boundary
+from synthgen.errors import ConfigError, SynthgenError, boundary
 from synthgen.export import Manifest
 from synthgen.pipeline.drawing import generate
 from synthgen.pipeline.judging import validate
@@ -79,6 +79,9 @@ def resume(run_dir: str | Path, *, progress: Listener | None = None) -> Outcome:
     """
     folder = RunFolder.open(run_dir)
     if folder.finished("export") is not None:
+        # killed after its last stage, it has left its lock files: who holds them next removes them
+        with suppress(SynthgenError), folder.held(), open_sink(folder.config.to).hold():
+            pass
         return Outcome(folder, folder.decision, folder.manifest)
     with listening(progress), at_work(folder):
         return _go_on(folder)
