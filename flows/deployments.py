@@ -230,7 +230,9 @@ def trigger(
     reach_server()
     with get_client(sync_client=True) as client:
         found = _find(client, name)
-        known = list((found.parameter_openapi_schema or {}).get("properties", {}))
+        described = (found.parameter_openapi_schema or {}).get("properties", {})
+        # PostgreSQL keeps JSON in an order of its own.
+        known = sorted(described, key=lambda name: described[name].get("position", 0))
         refusal = f"deployment '{name}' refuses these parameters; it takes {', '.join(known)}"
         if not set(parameters) <= set(known):
             raise ConfigError(refusal)
