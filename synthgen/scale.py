@@ -1,9 +1,10 @@
-"""Rows drawn by several processes, of this machine or of a Dask cluster.
+"""Rows drawn, and held against their schema, by several processes, here or of a Dask cluster.
 
 A draw is cut into chunks that depend on the seed and their number alone. A worker loads the bundle
 once, draws chunk after chunk, and leaves each as a file in the run folder; what travels between
 processes is a path. So the table has the same bytes whoever draws it, and a worker that dies is no
-loss: its chunk is drawn again elsewhere.
+loss: its chunk is drawn again elsewhere. What rows by themselves break is counted by row groups of
+the file, and counts add up, so that the judge is told the same as by one process.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,14 +21,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from synthgen.config import ScaleConfig
+from synthgen.conform import conform
 from synthgen.errors import ConfigError, boundary
 from synthgen.files import sha256, staged
 from synthgen.run_folder import RunFolder
+from synthgen.schema import TableSchema
+from synthgen.sources.source import BATCH_ROWS
 from synthgen.synthesizer import CHUNK_ROWS, Synthesizer
 from synthgen.table import to_arrow, write_arrow
 
 if TYPE_CHECKING:
     from distributed import Client
+
+    from synthgen.checks.expectations import Tally
 
 #: Seconds that a worker may take to start; a busy machine was seen to need 50.
 START_TIMEOUT = "180s"
@@ -90,6 +97,47 @@ def draw_chunk(number: int, *, shared: tuple[str, int, int, str, str], bundle: s
             schema = synthesizer.schema
             write_arrow(temporary, [to_arrow(frame, schema)], schema)
         return str(path)
+
+
+def counted_by_many(folder: RunFolder) -> list[Tally]:
+    """Let the workers of ``[scale]`` count what rows of the synthetic table break.
+
+    Returns
+    -------
+    list of Tally
+        One a worker's part, for `check_file`.
+
+    Raises
+    ------
+    ConfigError
+        If Dask is not installed, or the cluster does not answer.
+    """
+    with connected(folder.config.scale) as client:
+        n_groups = pq.read_metadata(folder.synthetic_path).num_row_groups
+        n_parts = min(n_groups, max(1, sum(client.ncores().values())))  # type: ignore[no-untyped-call]
+        parts = [list(range(part, n_groups, n_parts)) for part in range(n_parts)]
+        shared = (str(folder.synthetic_path), str(folder.schema_path))
+        futures = client.map(count_part, parts, shared=shared, pure=False)
+        return [future.result() for future in futures]
+
+
+def count_part(groups: list[int], *, shared: tuple[str, str]) -> Tally:
+    """Count what the rows of some row groups break. Runs in a worker.
+
+    Parameters
+    ----------
+    groups : list of int
+    shared : tuple
+        Paths of the table and of its schema.
+    """
+    from synthgen.checks.expectations import count_rows
+
+    with boundary("validate"):  # what a worker raises travels, and must quote no cell
+        path, schema = Path(shared[0]), TableSchema.load(shared[1])
+        cells = replace(schema, constraints=())  # counted over all rows
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            batches = file.iter_batches(BATCH_ROWS, row_groups=groups)
+            return count_rows((conform([b], cells).data for b in batches if b.num_rows), schema)
 
 
 @lru_cache(maxsize=1)

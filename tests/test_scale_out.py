@@ -1,5 +1,6 @@
 """Rows drawn by several processes are the rows that one process draws."""
 
+import dataclasses
 import os
 import shutil
 import stat
@@ -7,16 +8,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from synthgen import pipeline
+from synthgen.checks.expectations import check_file, check_frames, count_rows
 from synthgen.config import RunConfig, ScaleConfig
 from synthgen.errors import ConfigError
 from synthgen.files import sha256
 from synthgen.pipeline import Outcome
 from synthgen.run_folder import RunFolder
-from synthgen.scale import connected, draw_chunk
+from synthgen.scale import connected, counted_by_many, draw_chunk
 from synthgen.synthesizer import CHUNK_ROWS, Synthesizer
+from synthgen.table import RealTable
 
 Configure = Callable[..., RunConfig]
 #: Two chunks and a bit.
@@ -68,6 +72,35 @@ def test_one_process_or_two_workers_write_the_same_file(finished: Outcome, tmp_p
     assert sha256(many.synthetic_path) == sha256(alone.synthetic_path)
     assert stat.S_IMODE(many.synthetic_path.stat().st_mode) == 0o600
     assert not many.parts_path.exists()
+
+
+@pytest.mark.slow
+def test_many_count_what_one_counts(finished: Outcome, tmp_path: Path) -> None:
+    folder = copy_for(finished, tmp_path / "run", scale={"workers": 2})
+    table = pq.read_table(folder.synthetic_path)
+    pq.write_table(table, folder.synthetic_path, row_group_size=90, write_page_checksum=True)
+    parts = counted_by_many(folder)
+    assert sorted(part.n_rows for part in parts) == [180, 220]  # of 400 in groups of 90
+    alone = check_file(folder.synthetic_path, folder.schema, name="output")
+    by_many = check_file(folder.synthetic_path, folder.schema, name="output", count=lambda: parts)
+    assert by_many == alone
+    missed = check_file(
+        folder.synthetic_path, folder.schema, name="output", count=lambda: parts[:1]
+    )
+    assert missed[0].status == "failed", "rows that nobody counted"
+
+
+def test_counts_of_parts_add_up_to_those_of_the_whole(demo_table: RealTable) -> None:
+    rows, schema = demo_table.data.head(30), demo_table.schema
+    ward = schema.column("ward")
+    narrow = dataclasses.replace(ward, categories=ward.categories[1:])
+    columns = tuple(narrow if c.name == "ward" else c for c in schema.columns)
+    stricter = dataclasses.replace(schema, columns=columns)
+    alone = check_frames([rows], stricter, name="output")
+    parts = [count_rows([rows.iloc[:11]], stricter), count_rows([rows.iloc[11:]], stricter)]
+    assert check_frames([rows], stricter, name="output", by_row=parts) == alone
+    (broken,) = [m for m in alone if m.name == "schema.output.ward.in_set"]
+    assert broken.value == (rows["ward"] == ward.categories[0]).sum() > 0
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from synthgen.audit_log import AuditLog
@@ -15,8 +16,14 @@ from synthgen.run_folder import Receipt, RunFolder
 from synthgen.table import read_frame
 
 if TYPE_CHECKING:
-    from synthgen.checks.expectations import OwnExpectation
+    from synthgen.checks.expectations import OwnExpectation, Tally
     from synthgen.checks.gate import Decision
+
+
+def _counted(folder: RunFolder) -> list[Tally]:
+    from synthgen.scale import counted_by_many  # brings torch, which judging alone does not need
+
+    return counted_by_many(folder)
 
 
 def validate(folder: RunFolder, *, data_docs: bool = False) -> Receipt:
@@ -46,7 +53,13 @@ def validate(folder: RunFolder, *, data_docs: bool = False) -> Receipt:
             seed=derive(seed_of(config), "validate") % 2**31,
             draws=tuple(read_frame(path, schema) for path in draws),
         )
-        output = check_file(folder.synthetic_path, schema, name="output", real=evidence.train)
+        output = check_file(
+            folder.synthetic_path,
+            schema,
+            name="output",
+            real=evidence.train,
+            count=partial(_counted, folder) if config.scale.is_on else None,
+        )
         expected = stored_expectations(folder)
         output += check_own(expected, table)
         if data_docs or config.report.data_docs:

@@ -9,16 +9,25 @@ from synthgen.checks.expectations.own import (
     load_expectations,
     refuse_broken,
 )
-from synthgen.checks.expectations.suite import RULES, check_file, check_frames, suite
+from synthgen.checks.expectations.suite import (
+    RULES,
+    Tally,
+    check_file,
+    check_frames,
+    count_rows,
+    suite,
+)
 
 __all__ = [
     "RULES",
     "OwnExpectation",
+    "Tally",
     "as_json",
     "beside",
     "check_file",
     "check_frames",
     "check_own",
+    "count_rows",
     "data_docs",
     "load_expectations",
     "refuse_broken",

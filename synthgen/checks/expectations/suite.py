@@ -11,7 +11,7 @@ over all batches, and rules between columns.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,8 +75,44 @@ def suite(schema: TableSchema) -> ExpectationSuite:
     return found
 
 
+def count_rows(frames: Iterable[pd.DataFrame], schema: TableSchema) -> Tally:
+    """Count what rows by themselves break: by Great Expectations, and by our own rules.
+
+    Tallies of the parts of a table add up to that of the whole; see `check_frames`.
+    """
+    tally, rules = Tally(), _RowRules(schema)
+    for frame in frames:
+        tally.n_rows += len(frame)
+        rules.count(frame, tally)
+    return tally
+
+
+class _RowRules:
+    """The rules of a schema that need one row at a time to be held against it."""
+
+    def __init__(self, schema: TableSchema) -> None:
+        self._schema = schema
+        self._suite, self._batch = _row_rules(suite(schema)), batch_definition()
+
+    def count(self, frame: pd.DataFrame, tally: Tally) -> None:
+        """Add what the rows of `frame` break."""
+        if not len(frame):
+            return
+        batch = self._batch.get_batch({"dataframe": frame})
+        for one in batch.validate(self._suite, result_format=RESULT_FORMAT).results:
+            tally.add(*_projected(one))
+        for column in self._schema.columns:
+            if column.name in frame.columns:
+                for rule, count in _own_rules(frame[column.name], column):
+                    tally.add((column.name, rule), count)
+
+
 def check_frames(
-    frames: Iterable[pd.DataFrame], schema: TableSchema, *, name: str
+    frames: Iterable[pd.DataFrame],
+    schema: TableSchema,
+    *,
+    name: str,
+    by_row: Sequence[Tally] | None = None,
 ) -> list[Measurement]:
     """Hold canonical frames against `schema`; row-wise counts of the batches add up.
 
@@ -87,6 +123,8 @@ def check_frames(
     schema : TableSchema
     name : str
         ``"input"`` or ``"output"``.
+    by_row : sequence of Tally, optional
+        What `count_rows` counted in the parts of the same table, elsewhere.
 
     Returns
     -------
@@ -95,27 +133,26 @@ def check_frames(
         ``schema.<name>``: their sum and the number of rules that could not be checked, of which
         one is enough to make it `failed`. No rows at all is `inconclusive`.
     """
-    tally = _Tally()
-    rules, batch = _row_rules(suite(schema)), batch_definition()
+    tally = Tally()
+    rules = _RowRules(schema) if by_row is None else None
     between = Broken(schema)
     ids = {c.name: Repeats() for c in schema.columns if _is_unique(c)}
     for frame in frames:
         tally.n_rows += len(frame)
         if not len(frame):
             continue
-        result = batch.get_batch({"dataframe": frame}).validate(rules, result_format=RESULT_FORMAT)
-        for one in result.results:
-            key, count = _projected(one)
-            tally.add(key, count)
-        for column in schema.columns:
-            if column.name in frame.columns:
-                for rule, count in _own_rules(frame[column.name], column):
-                    tally.add((column.name, rule), count)
+        if rules is not None:
+            rules.count(frame, tally)
         for column_name, unique in ids.items():
             if column_name in frame.columns:
                 unique.add(frame[column_name])
         if set(schema.names) <= set(frame.columns):
             between.add(frame)
+    for part in by_row or ():
+        for key, found in part.counts.items():
+            tally.add(key, found)
+    if by_row is not None and sum(part.n_rows for part in by_row) != tally.n_rows:
+        tally.add(("", "parts"), None)  # rows that nobody counted, or that two did
     for column_name, unique in ids.items():
         tally.add((column_name, "unique"), unique.count)
     for constraint, count in between.counts().items():
@@ -124,14 +161,19 @@ def check_frames(
 
 
 def check_file(
-    path: str | Path, schema: TableSchema, *, name: str, real: pd.DataFrame | None = None
+    path: str | Path,
+    schema: TableSchema,
+    *,
+    name: str,
+    real: pd.DataFrame | None = None,
+    count: Callable[[], Sequence[Tally]] | None = None,
 ) -> list[Measurement]:
     """Read a CSV or Parquet file as anybody would, and hold it against `schema`.
 
     The file is read twice, in batches: first for everything that cannot be read as the schema says
     (each a measurement ``schema.<name>.<column>.<rule>``); only if there is nothing of the kind,
     the rows go to `check_frames`. With `real` rows, rules that leave to the data what they allow
-    are held against what these show.
+    are held against what these show. `count` lets others count the rows (see `check_frames`).
 
     Raises
     ------
@@ -141,26 +183,29 @@ def check_file(
     cells = replace(schema, constraints=())  # rules between columns are counted with the rows
     unreadable = violations(open_source(str(path), schema).batches(), cells)
     if unreadable:
-        tally = _Tally(n_rows=max(v.total for v in unreadable))
+        tally = Tally(n_rows=max(v.total for v in unreadable))
         for v in unreadable:
             tally.add((v.column, _slug(v)), max(v.count, 1))
         return tally.measurements(name)
     rules = schema if real is None else learnt(schema, real)
-    return check_frames(_canonical(path, schema), rules, name=name)
+    by_row = None if count is None else count()
+    return check_frames(_canonical(path, schema), rules, name=name, by_row=by_row)
 
 
 @dataclass
-class _Tally:
-    """Broken cells by (column, rule); None where a rule could not be checked."""
+class Tally:
+    """Rows that were looked at, and broken ones by (column, rule); None: could not be checked."""
 
     n_rows: int = 0
     counts: dict[tuple[str, str], int | None] = field(default_factory=dict)
 
     def add(self, key: tuple[str, str], count: int | None) -> None:
+        """Add to what is there; what could not be checked once stays so."""
         before = self.counts.get(key, 0)
         self.counts[key] = None if count is None or before is None else before + count
 
     def measurements(self, name: str) -> list[Measurement]:
+        """Return ``schema.<name>`` and what it sums up."""
         found = [self._one(f"schema.{name}", key, count) for key, count in self.counts.items()]
         unknown = sum(m.value is None for m in found)
         total = sum(m.value or 0 for m in found) + unknown
