@@ -48,9 +48,8 @@ def test_states(runs: Path, tiny_config: Configure, tmp_path: Path) -> None:
         if event["event"] == "start":
             raise RuntimeError
 
-    with pytest.raises(RuntimeError), listening(fail):
+    with pytest.raises(StageError), listening(fail):
         pipeline.ingest(failed)
-    failed.log(stage="ingest", event="failed", error="RuntimeError")
     (runs / "no run folder").mkdir()
     found = {Path(e.run).name: e for e in listed(runs)}
     assert {n: e.state for n, e in found.items()} == {

@@ -21,7 +21,7 @@ def table(*columns: Column, **facts: Any) -> TableSchema:
 
 # --- TOML there and back --------------------------------------------------------------------------
 
-_TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8)
+_TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=8)
 _NUMBER = st.integers(-(10**9), 10**9) | st.floats(allow_nan=False, allow_infinity=False)
 _COMMON = {
     "name": _TEXT,
