@@ -196,7 +196,8 @@ def test_a_run_killed_with_its_worker_is_gone_on_with_by_the_next_one(
         "PREFECT_WORKER_QUERY_SECONDS": "2",
     }
     site = Site(tmp_path, environment)
-    config = tiny_config(tmp_path / "out.csv", train={**TINY_TRAIN, "steps": 200})
+    # steps enough that the kill comes before their end
+    config = tiny_config(tmp_path / "out.csv", train={**TINY_TRAIN, "steps": 3_000})
     (tmp_path / "nightly.toml").write_text(config.to_toml())
     prefect = [str(Path(sys.executable).with_name("prefect")), "--no-prompt"]
     worker = [*prefect, "worker", "start", "--pool", "local", "--type", "process", "--limit", "1"]
