@@ -13,11 +13,15 @@ import os
 import resource
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from synthgen.errors import ConfigError, TargetBusy
+
+#: A lock is tried so often more, so many seconds apart, since somebody may only be looking.
+LOOKS, LOOK_SECONDS = 20, 0.005
 
 
 def home() -> Path:
@@ -183,7 +187,7 @@ def reserve(path: Path, *, wait: bool = False) -> Iterator[None]:
 
 
 def is_held(path: Path) -> bool:
-    """Whether a process holds `path` now; asks without standing in the way of the next one."""
+    """Whether a process holds `path` now; who wants it meanwhile tries again (`LOOKS`)."""
     lock = path.with_name(f".{path.name}.lock")
     try:
         with lock.open("rb") as file:
@@ -196,6 +200,7 @@ def is_held(path: Path) -> bool:
 
 
 def _lock(lock: Path, path: Path, *, wait: bool) -> int:
+    refusals = 0
     while True:
         handle = os.open(lock, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         try:
@@ -205,8 +210,11 @@ def _lock(lock: Path, path: Path, *, wait: bool) -> int:
         except FileNotFoundError:
             pass  # the holder before us removed the file between our open and our lock
         except BlockingIOError:
-            os.close(handle)
-            raise TargetBusy(
-                f"{path} is held by another run; wait for it, or name another target"
-            ) from None
+            refusals += 1
+            if refusals > LOOKS:
+                os.close(handle)
+                raise TargetBusy(
+                    f"{path} is held by another run; wait for it, or name another target"
+                ) from None
+            time.sleep(LOOK_SECONDS)  # somebody may only have looked: `is_held`
         os.close(handle)
