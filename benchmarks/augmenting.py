@@ -15,14 +15,13 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from judge import TARGETS, half_of, numbers, words
+from judge import TARGETS, half_of, lines_of, numbers, words
 from quality import read
 
 from synthgen.augment import Score, compare, conclude, near_copies, trial
@@ -56,12 +55,6 @@ def measured(args: argparse.Namespace, table: str, rare: int, seed: int) -> dict
     }
 
 
-def done(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the trials that are there already."""
-    if path.exists():
-        yield from map(json.loads, path.read_text().splitlines())
-
-
 def main() -> None:
     """Do the trials that are missing and print the verdict of each case."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -72,7 +65,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    known = {(t["table"], t["rare"], t["seed"]) for t in done(args.out)}
+    known = {(t["table"], t["rare"], t["seed"]) for t in lines_of(args.out)}
     wanted = [(t, r, s) for s in args.seeds for r in args.rare for t in args.tables]
     for table, rare, seed in wanted:
         if (table, rare, seed) not in known:
@@ -81,7 +74,7 @@ def main() -> None:
             with args.out.open("a") as file:
                 file.write(json.dumps(line) + "\n")
     for table, rare in dict.fromkeys((t, r) for t, r, _ in wanted):
-        trials = [t for t in done(args.out) if (t["table"], t["rare"]) == (table, rare)]
+        trials = [t for t in lines_of(args.out) if (t["table"], t["rare"]) == (table, rare)]
         if len(trials) > 2:
             scores = [Score(**score) for t in trials for score in t["scores"]]
             print(f"\n{table}, {rare} rare rows, {len(trials)} trials")

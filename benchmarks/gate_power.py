@@ -36,6 +36,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from judge import lines_of
 
 from synthgen import demo
 from synthgen.checks.check import Evidence, Measurement, Report, run_checks
@@ -253,11 +254,6 @@ def judged(evidence: Evidence) -> dict[str, Any]:
         rules = decide(Report(tuple(found)), POLICY, fingerprint="").failing
         refused += [r.name for r in rules if r.name in CONTROLS]
     return {"refused_by": refused, "p": {name: float(f"{v:.2g}") for name, v in p.items()}}
-
-
-def lines_of(path: Path) -> list[dict[str, Any]]:
-    """Return the judgements that were made; none if there is no file."""
-    return [json.loads(x) for x in path.read_text().splitlines()] if path.exists() else []
 
 
 def show(path: Path) -> None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
-from judge import TARGETS, half_of, words
+from judge import TARGETS, half_of, lines_of, words
 from quality import read
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.experimental import enable_iterative_imputer  # noqa: F401
@@ -222,12 +222,6 @@ def measured(args: argparse.Namespace, table: str) -> dict[str, Any]:
     }
 
 
-def done(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the tables that are there already."""
-    if path.exists():
-        yield from map(json.loads, path.read_text().splitlines())
-
-
 def main() -> None:
     """Measure the tables that are missing and print all of them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -240,11 +234,11 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     for table in args.tables:
-        if table not in {line["table"] for line in done(args.out)}:
+        if table not in {line["table"] for line in lines_of(args.out)}:
             line = {"table": table, **measured(args, table)}
             with args.out.open("a") as file:
                 file.write(json.dumps(line) + "\n")
-    for line in done(args.out):
+    for line in lines_of(args.out):
         print(f"\n{line['table']}: {line['learnt']:,} rows learnt from, {line['asked']:,} filled")
         for name, score in line["downstream"].items():
             cells = line["cells"].get(name, {"rmse": np.nan, "accuracy": np.nan})

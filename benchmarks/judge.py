@@ -19,6 +19,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 #: What is predicted in each table; demo, weather and flights are made by tables.py.
 TARGETS = {
@@ -44,6 +45,11 @@ QUIET = {
     "RAYON_NUM_THREADS": "1",
     "PYTHONDONTWRITEBYTECODE": "1",
 }
+
+
+def lines_of(path: Path) -> list[dict[str, Any]]:
+    """Return the objects of a JSONL file of results; none if there is no file."""
+    return [json.loads(x) for x in path.read_text().splitlines()] if path.exists() else []
 
 
 def words(text: str) -> list[str]:

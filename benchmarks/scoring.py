@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
-from judge import numbers
+from judge import lines_of, numbers
 from sklearn.datasets import load_breast_cancer
 from sklearn.ensemble import IsolationForest
 from sklearn.metrics import average_precision_score, roc_auc_score
@@ -99,12 +99,6 @@ def measured(table: str, rows: int, seed: int) -> dict[str, Any]:
     } | {"rows": len(frame), "strange": int(strange.sum()), "cpu_s": round(spent, 1)}
 
 
-def done(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the lines that are there already."""
-    if path.exists():
-        yield from map(json.loads, path.read_text().splitlines())
-
-
 def main() -> None:
     """Measure what is missing and print all of it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -113,14 +107,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    known = {(line["table"], line["seed"]) for line in done(args.out)}
+    known = {(line["table"], line["seed"]) for line in lines_of(args.out)}
     for seed in args.seeds:
         for table in TABLES:
             if (table, seed) not in known:
                 line = {"table": table, "seed": seed, **measured(table, args.rows, seed)}
                 with args.out.open("a") as file:
                     file.write(json.dumps(line) + "\n")
-    for line in sorted(done(args.out), key=lambda x: (x["table"], x["seed"])):
+    for line in sorted(lines_of(args.out), key=lambda x: (x["table"], x["seed"])):
         ours, forest = line["synthgen"], line["isolation forest"]
         print(
             f"{line['table']:8} {line['seed']} {line['rows']:5} rows, {line['strange']:3} unusual: "

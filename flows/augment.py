@@ -19,7 +19,7 @@ from synthgen import pipeline
 from synthgen.config import RunConfig
 from synthgen.errors import ConfigError, GateRefused
 from synthgen.files import sha256
-from synthgen.rng import derive, fresh_seed
+from synthgen.rng import derive, seed_or_fresh
 from synthgen.uses import augment_file
 
 
@@ -47,7 +47,7 @@ def _config(path: str) -> RunConfig:
     missing = [key for key in ("data", "to", "target") if not getattr(config, key)]
     if missing:
         raise ConfigError(f"configuration {path} lacks {' and '.join(missing)}")
-    given = fresh_seed() if config.seed is None else config.seed
+    given = seed_or_fresh(config.seed)
     seed = derive(given, "run", str(flow_run.id)) % 2**31
     return config.model_copy(update={"seed": seed})
 

@@ -222,8 +222,7 @@ class Completion:
     def _thinness(self, encoded: EncodedTable) -> Iterator[tuple[str, npt.NDArray[np.float64]]]:
         """Yield column and how thinly rows lie where each of N numbers is, in nats."""
         layout = encoded.layout
-        fines = {int(p): layout.n_coarse + j for j, p in enumerate(layout.parents)}
-        offsets = {int(p): o for o, p in enumerate(layout.offset_parents)}
+        fines, offsets = layout.fine_at, layout.offset_at
         for i, part in enumerate(self.encoder.parts):
             if isinstance(part.encoder, NumericEncoder):
                 fine = encoded.tokens[:, fines[i]] if i in fines else None
@@ -320,8 +319,7 @@ def _deciding(
 ) -> npt.NDArray[np.bool_]:
     """Return which levels (N, L) decide the known value of a row; all of them where none does."""
     decided = {RARE: np.zeros(len(frame), bool), **relation.deciding(frame[relation.derived])}
-    levels = [None, *encoder.levels, RARE]
-    fits = np.column_stack([decided.get(level, decided[RARE]) for level in levels])
+    fits = np.column_stack([decided.get(text, decided[RARE]) for text in encoder.texts])
     fits &= encoder.prior > 0
     asked = known[relation.derived].to_numpy(bool) & fits.any(axis=1)
     return np.where(asked[:, None], fits, True)

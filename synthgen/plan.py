@@ -176,7 +176,7 @@ def layout_bytes(
 def column_widths(encoder: TableEncoder) -> Counter[str]:
     """Return how many levels, of all its tokens together, each column has."""
     layout, widths = encoder.layout, Counter[str]()
-    fine = {int(parent): layout.n_coarse + j for j, parent in enumerate(layout.parents)}
+    fine = layout.fine_at
     for i, part in enumerate(encoder.parts):
         widths[part.column] += int(layout.sizes[i])
         if i in fine:

@@ -16,7 +16,7 @@ import pandas as pd
 from synthgen import conditions as cond
 from synthgen.conditions import Condition, known_column
 from synthgen.control import Control, numbers
-from synthgen.encode.categorical import RARE, CategoricalEncoder
+from synthgen.encode.categorical import CategoricalEncoder
 from synthgen.encode.groups import Combined, Within
 from synthgen.encode.numeric import NumericEncoder, units_within
 from synthgen.encode.relations import Lookup
@@ -39,7 +39,7 @@ def restriction(encoder: TableEncoder, conditions: Sequence[Condition] = ()) -> 
     weights: dict[int, np.ndarray] = {}
     first: list[int] = []
     layout = encoder.layout
-    fine_at = {int(p): layout.n_coarse + j for j, p in enumerate(layout.parents)}
+    fine_at = layout.fine_at
     for i, part in enumerate(encoder.parts):
         column = encoder.column(part.column)
         asked = [] if column.name in encoder.computed else conditions
@@ -142,7 +142,7 @@ def _allowed(relation: Within, group: Any, number: Any) -> np.ndarray:
     low, high = (np.full(number.n_levels, end) for end in (np.inf, -np.inf))
     np.minimum.at(low, number.level, number.lower)
     np.maximum.at(high, number.level, number.upper)
-    groups = pd.Series([None, *group.levels, RARE], dtype="str")
+    groups = pd.Series(group.texts, dtype="str")
     least, most = (ends.to_numpy() for ends in relation.limits(groups))
     fits = (high >= least[:, None]) & (low <= most[:, None])
     fits[~fits[:, 1:].any(axis=1)] = True  # nothing known fits: the relation moves what is drawn
@@ -172,7 +172,7 @@ def _share(
     """Return the log share of each level, and of each cell, that satisfies every condition."""
     with np.errstate(divide="ignore", invalid="ignore"):
         if isinstance(encoder, CategoricalEncoder):
-            texts = pd.Series([None, *encoder.levels, RARE], dtype="str")
+            texts = pd.Series(encoder.texts, dtype="str")
             values = texts
             if column.kind == "boolean":
                 values = texts.map({"False": False, "True": True}).astype("boolean")

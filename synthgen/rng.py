@@ -20,6 +20,11 @@ def fresh_seed() -> int:
     return secrets.randbits(31)
 
 
+def seed_or_fresh(seed: int | None) -> int:
+    """Return `seed`, or a fresh one where none was given."""
+    return fresh_seed() if seed is None else seed
+
+
 def derive(seed: int, *names: str | int) -> int:
     """Return the 63-bit seed of the stream that `names` identify under `seed`.
 

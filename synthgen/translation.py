@@ -21,7 +21,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from synthgen.completion import Asked, Completion
-from synthgen.encode.categorical import RARE, CategoricalEncoder
+from synthgen.encode.categorical import CategoricalEncoder
 from synthgen.encode.column import EncodedTable, Floats
 from synthgen.encode.numeric import NumericEncoder
 from synthgen.encode.table import Part
@@ -105,8 +105,7 @@ class Side:
         self._completer, self._parts = completion.completer, completion.encoder.parts
         layout = completion.encoder.layout
         self.parts: dict[Key, int] = {_key(p): i for i, p in enumerate(self._parts)}
-        self._fine = {int(p): layout.n_coarse + j for j, p in enumerate(layout.parents)}
-        self._offset = {int(p): o for o, p in enumerate(layout.offset_parents)}
+        self._fine, self._offset = layout.fine_at, layout.offset_at
 
     def ranks(self, asked: Asked, rows: slice, chances: Chances) -> dict[Key, Ranked]:
         """Return where the cells of some rows lie.
@@ -207,8 +206,8 @@ def moved_level(of: Ranked, encoder: CategoricalEncoder, q: Floats, chances: Flo
     Else one of those that the other law holds more of. `chances` (2, B) decide.
     """
     assert isinstance(of.encoder, CategoricalEncoder)
-    names = {name: level for level, name in enumerate(_names(encoder))}
-    theirs = np.array([names.get(name, -1) for name in _names(of.encoder)])
+    names = {name: level for level, name in enumerate(encoder.texts)}
+    theirs = np.array([names.get(name, -1) for name in of.encoder.texts])
     put = np.zeros_like(q)
     put[:, theirs[theirs >= 0]] = of.p[:, theirs >= 0]
     rows, same = np.arange(len(q)), theirs[of.level]
@@ -218,10 +217,6 @@ def moved_level(of: Ranked, encoder: CategoricalEncoder, q: Floats, chances: Flo
     room = (q - put).clip(0)
     drawn, _ = _at(np.where(room.sum(axis=1, keepdims=True) > _TINY, room, q), chances[1])
     return np.where(stays, same, drawn)
-
-
-def _names(encoder: CategoricalEncoder) -> list[str | None]:
-    return [None, *encoder.levels, RARE]
 
 
 def _order(encoder: NumericEncoder | CategoricalEncoder) -> Levels:

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from synthgen.config import RunConfig
 from synthgen.errors import ConfigError, GateRefused, boundary
 from synthgen.files import staged
-from synthgen.rng import fresh_seed
+from synthgen.rng import seed_or_fresh
 from synthgen.schema import Column, TableSchema
 from synthgen.sinks.formats import column_text
 from synthgen.sinks.local import LocalFile
@@ -262,7 +262,7 @@ def augment_file(
 
         packed, _ = read_input(config)
         table = packed.unpack()
-        seed = fresh_seed() if config.seed is None else config.seed
+        seed = seed_or_fresh(config.seed)
         counts = {str(name): int(n) for name, n in classes(table, target).items()}
         missing = wanted(counts, ratio, only_class)
         if rows is not None:

@@ -65,12 +65,12 @@ def train(
     settings = settings_from(
         config,
         data=data,
-        schema_path=None if schema is None else str(schema),
-        to=None if to is None else str(to),
+        schema_path=schema,
+        to=to,
         target=target,
         seed=seed,
         device=device,
-        warm_start=None if warm_start is None else str(warm_start),
+        warm_start=warm_start,
         epsilon=epsilon,
         delta=delta,
         charge_metadata=charge_metadata or None,
@@ -153,7 +153,7 @@ def sample(
     from synthgen.control import Control, by_column
     from synthgen.pipeline import Draw, sample_bundle
     from synthgen.registry import resolve
-    from synthgen.rng import fresh_seed
+    from synthgen.rng import seed_or_fresh
     from synthgen.uri import absolute
 
     if sum(x is not None for x in (rows, given, seed_row, between)) != 1:
@@ -178,7 +178,7 @@ def sample(
         resolve(bundle),
         absolute(to),
         draw,
-        seed=fresh_seed() if seed is None else seed,
+        seed=seed_or_fresh(seed),
         device=device or "auto",
         overwrite=overwrite,
         keep_formulas=keep_formulas,
@@ -224,14 +224,14 @@ def impute(
 
     Example: synthgen impute patients.csv --bundle patients.bundle --to complete.csv
     """
-    from synthgen.rng import fresh_seed
+    from synthgen.rng import seed_or_fresh
     from synthgen.uses import impute_file
 
     cells = impute_file(
         bundle,
         data,
         to.absolute(),
-        seed=fresh_seed() if seed is None else seed,
+        seed=seed_or_fresh(seed),
         multiple=multiple,
         device=device or "auto",
         overwrite=overwrite,
@@ -282,7 +282,7 @@ def translate(
     Example: synthgen translate north.csv --from north.bundle --to south.bundle --keep age,sex
     --out as-if-south.csv
     """
-    from synthgen.rng import fresh_seed
+    from synthgen.rng import seed_or_fresh
     from synthgen.uses import translate_file
 
     rows = translate_file(
@@ -290,7 +290,7 @@ def translate(
         domain,
         data,
         out.absolute(),
-        seed=fresh_seed() if seed is None else seed,
+        seed=seed_or_fresh(seed),
         keep=[name.strip() for name in keep.split(",") if name.strip()],
         device=device or "auto",
         overwrite=overwrite,
@@ -336,7 +336,7 @@ def augment(
     settings = settings_from(
         config,
         data=data,
-        schema_path=None if schema is None else str(schema),
+        schema_path=schema,
         to=to,
         target=target,
         seed=seed,

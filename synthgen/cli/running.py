@@ -33,7 +33,7 @@ from synthgen.cli.options import (
     WarmStart,
 )
 from synthgen.cli.printing import finish, print_estimate, print_plan
-from synthgen.cli.settings import level_of, listening_to, run_stages, settings_from
+from synthgen.cli.settings import level_of, listening_to, merged, run_stages, settings_from
 
 
 @app.command()
@@ -74,13 +74,13 @@ def run(
     settings = settings_from(
         config,
         data=data,
-        schema_path=None if schema is None else str(schema),
+        schema_path=schema,
         rows=rows,
         to=to,
         target=target,
         seed=seed,
         device=device,
-        warm_start=None if warm_start is None else str(warm_start),
+        warm_start=warm_start,
         epsilon=epsilon,
         delta=delta,
         charge_metadata=charge_metadata or None,
@@ -143,19 +143,12 @@ def plan(
     """
     from dataclasses import asdict
 
-    from synthgen.config import RunConfig
     from synthgen.plan import estimate
 
-    options = {
-        "data": data,
-        "schema_path": None if schema is None else str(schema),
-        "rows": rows,
-        "device": device,
-        "warm_start": None if warm_start is None else str(warm_start),
-    }
-    base = {} if config is None else RunConfig.load(config).model_dump(exclude_unset=True)
-    settings = {**base, **{k: v for k, v in options.items() if v is not None}}
-    found = estimate(RunConfig.build(settings))
+    settings = merged(
+        config, data=data, schema_path=schema, rows=rows, device=device, warm_start=warm_start
+    )
+    found = estimate(settings)
     if as_json:
         typer.echo(json.dumps(asdict(found)))
     else:

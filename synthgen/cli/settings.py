@@ -16,7 +16,17 @@ if TYPE_CHECKING:
     from synthgen.run_folder import Listener
 
 
-def settings_from(
+def settings_from(config: Path | None, **options: Any) -> RunConfig:
+    """Return `merged` settings that name an input and a target."""
+    settings = merged(config, **options)
+    if not settings.data:
+        raise ConfigError("no input: give --data, or 'data' in the configuration")
+    if not settings.to:
+        raise ConfigError("no target: give --to, or 'to' in the configuration")
+    return settings
+
+
+def merged(
     config: Path | None,
     *,
     epsilon: float | None = None,
@@ -37,12 +47,9 @@ def settings_from(
         if isinstance(nested, dict):
             given = {k: v for k, v in nested.items() if v is not None}
             options[section] = {**base.get(section, {}), **given}
-    settings = RunConfig.build({**base, **{k: v for k, v in options.items() if v is not None}})
-    if not settings.data:
-        raise ConfigError("no input: give --data, or 'data' in the configuration")
-    if not settings.to:
-        raise ConfigError("no target: give --to, or 'to' in the configuration")
-    return settings
+        elif isinstance(nested, Path):
+            options[section] = str(nested)
+    return RunConfig.build({**base, **{k: v for k, v in options.items() if v is not None}})
 
 
 def level_of(quiet: bool, verbose: bool, log_json: bool) -> Level:

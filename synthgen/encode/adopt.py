@@ -224,14 +224,13 @@ def correspondence(old: TableEncoder, new: TableEncoder) -> Correspondence:
         i = place.get((part.column, part.view))
         weights = None if i is None else _level_weights(old.parts[i].encoder, part.encoder)
         coarse.append(None if i is None or weights is None else (i, weights))
-    fine_at = {int(p): before.n_coarse + j for j, p in enumerate(before.parents)}
+    fine_at, offset_at = before.fine_at, before.offset_at
     fine: list[tuple[int, Floats] | None] = []
     for j, parent in enumerate(after.parents):
         found = coarse[int(parent)]
         i = None if found is None else fine_at.get(found[0])
         sizes = after.sizes[after.n_coarse + j], 0 if i is None else before.sizes[i]
         fine.append(None if i is None else (i, _by_rank(int(sizes[0]), int(sizes[1]))))
-    offset_at = {int(p): o for o, p in enumerate(before.offset_parents)}
     tokens = (coarse[int(p)] for p in after.offset_parents)
     offsets = tuple(None if t is None else offset_at.get(t[0]) for t in tokens)
     return Correspondence((*coarse, *fine), offsets)

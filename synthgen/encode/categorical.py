@@ -130,9 +130,14 @@ class CategoricalEncoder:
             (self.encode(values).coarse == len(self.counts) - 1) & (self.counts[-1] == 0)
         )
 
+    @property
+    def texts(self) -> list[str | None]:
+        """What each level is written as, (L,): None for missing, `RARE` for the last."""
+        return [None, *self.levels, RARE]
+
     def decode(self, codes: Codes, rng: np.random.Generator | None) -> pd.Series:
         """Return (N,) texts."""
-        table = np.array([None, *self.levels, RARE], object)
+        table = np.array(self.texts, object)
         return pd.Series(table[codes.coarse], dtype="str")
 
     def to_json(self) -> dict[str, Any]:

@@ -171,6 +171,16 @@ class Layout:
         """Number of logits."""
         return int(self.sizes.sum())
 
+    @property
+    def fine_at(self) -> dict[int, int]:
+        """The fine token of each coarse one that has one."""
+        return {int(p): self.n_coarse + j for j, p in enumerate(self.parents)}
+
+    @property
+    def offset_at(self) -> dict[int, int]:
+        """The offset of each coarse token that has one."""
+        return {int(p): o for o, p in enumerate(self.offset_parents)}
+
 
 def as_floats(values: Any) -> Floats:
     """Return a float64 array of what JSON gave; null stands for NaN."""

@@ -212,8 +212,7 @@ class TableEncoder:
     ) -> pd.DataFrame:
         """Return what `inverse_transform` does, but for the columns that relations derive."""
         layout, decoded = table.layout, dict[str, dict[str, Any]]()
-        fines = {int(p): layout.n_coarse + j for j, p in enumerate(layout.parents)}
-        offsets = {int(i): o for o, i in enumerate(layout.offset_parents)}
+        fines, offsets = layout.fine_at, layout.offset_at
         for i, part in enumerate(self.parts):
             codes = Codes(
                 table.tokens[:, i],

@@ -86,7 +86,6 @@ class Completer:
         self._device = generator.skeleton.bias.device
         self._layout, self._style = layout, style
         self._rules = {t: log_weights(w, self._device) for t, w in possible.weights.items()}
-        self._partners = possible.partners(self._device)
 
     @torch.no_grad()
     def complete(

@@ -176,7 +176,7 @@ class Drawer:
         style: Style = PLAIN,
         steps: int | None = None,
     ) -> None:
-        self._detail, self._skeleton = generator.detail, generator.skeleton
+        self._detail = generator.detail
         self._passes = passes(generator.skeleton)
         self._device = generator.skeleton.bias.device
         self._layout, self._seed, self._steps = layout, seed, steps

@@ -25,7 +25,7 @@ from synthgen.pipeline.reading import bundle_to_start_from, read_input, split_ro
 from synthgen.pipeline.stage import versions
 from synthgen.pipeline.statements import privacy_statement
 from synthgen.pipeline.training import fit_privately, previews, save_bundle
-from synthgen.rng import fresh_seed
+from synthgen.rng import seed_or_fresh
 from synthgen.run_folder import Event, Listener, listening, tell
 from synthgen.sinks import open_sink
 from synthgen.sinks.local import check_place
@@ -64,7 +64,7 @@ def train_bundle(config: RunConfig, *, progress: Listener | None = None) -> bool
 
         with world_of(config.device) as world:
             target = Path(config.to).absolute()
-            seed = fresh_seed() if config.seed is None else config.seed
+            seed = seed_or_fresh(config.seed)
             seed = round(world.first(seed))
             is_first = world.rank == 0
             if is_first:

@@ -19,7 +19,7 @@ from synthgen.pipeline.judging import validate
 from synthgen.pipeline.leaving import export, may_overwrite
 from synthgen.pipeline.reading import ingest, notes, read_input
 from synthgen.pipeline.training import train
-from synthgen.rng import derive, fresh_seed
+from synthgen.rng import derive, seed_or_fresh
 from synthgen.run_folder import STAGES, Listener, Receipt, RunFolder, listening
 from synthgen.runs import accepted, prune
 from synthgen.sinks import open_sink
@@ -190,7 +190,7 @@ def prepare(
         for key in ("data", "schema_path", "warm_start", "to")
         if (value := getattr(config, key))
     }
-    seed = fresh_seed() if config.seed is None else config.seed
+    seed = seed_or_fresh(config.seed)
     if scheduled and config.seed is not None:
         seed = derive(config.seed, "run", root.name) % 2**31
     config = config.model_copy(update={**paths, "seed": seed})

@@ -387,18 +387,24 @@ def test_encoding_keeps_order(values: np.ndarray) -> None:
     assert (np.diff(back) >= -1e-6 * spread).all()
 
 
+def _two_cells(tails: tuple[float, float] = (1.0, 1.0)) -> NumericEncoder:
+    """Cells of widths 1 and 4 with 10 rows each; nothing is missing."""
+    return NumericEncoder(
+        lower=np.array([0.0, 1.0]),
+        upper=np.array([1.0, 5.0]),
+        level=np.array([1, 2]),
+        fine=np.array([0, 0]),
+        counts=np.array([0.0, 10.0, 10.0]),
+        unit=None,
+        habits=np.ones((3, 1)),
+        steps=(1,),
+        tails=tails,
+    )
+
+
 def test_a_number_in_a_wide_cell_lies_where_rows_are_thin() -> None:
     """Cells of widths 1 and 4 with as many rows: log 4 apart, with mean 0; missing says nothing."""
-    encoder = NumericEncoder(
-        np.array([0.0, 1.0]),
-        np.array([1.0, 5.0]),
-        np.array([1, 2]),
-        np.array([0, 0]),
-        np.array([0.0, 10.0, 10.0]),
-        None,
-        np.ones((3, 1)),
-        (1,),
-    )
+    encoder = _two_cells()
     thin = encoder.thinness(encoder.encode(np.array([0.5, 3.0, 4.9])))
     assert thin == pytest.approx([-np.log(2), np.log(2), np.log(2)])
     gone = Codes(np.array([0], np.int32), None, np.array([0.5], np.float32))
@@ -407,17 +413,7 @@ def test_a_number_in_a_wide_cell_lies_where_rows_are_thin() -> None:
 
 def test_further_out_in_a_tail_rows_are_thinner() -> None:
     """Power 2 and width 4: -log density is log 8 + log u, u = 1 / 2 a quarter of the way out."""
-    encoder = NumericEncoder(
-        np.array([0.0, 1.0]),
-        np.array([1.0, 5.0]),
-        np.array([1, 2]),
-        np.array([0, 0]),
-        np.array([0.0, 10.0, 10.0]),
-        None,
-        np.ones((3, 1)),
-        (1,),
-        (1.0, 2.0),
-    )
+    encoder = _two_cells((1.0, 2.0))
     mean = (0 + np.log(8) - 1) / 2
     thin = encoder.thinness(encoder.encode(np.array([2.0, 5.0])))
     assert thin == pytest.approx([np.log(4) - mean, np.log(8) - mean])
