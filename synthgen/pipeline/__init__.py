@@ -11,13 +11,7 @@ from synthgen.pipeline.bundles import Draw, sample_bundle, train_bundle
 from synthgen.pipeline.drawing import MAX_JUDGED_ROWS, generate, synthetic_table
 from synthgen.pipeline.judging import refusal, validate
 from synthgen.pipeline.leaving import export, export_to
-from synthgen.pipeline.reading import (
-    bundle_to_start_from,
-    draft_schema,
-    drift,
-    ingest,
-    read_input,
-)
+from synthgen.pipeline.reading import bundle_to_start_from, draft_schema, drift, ingest, read_input
 from synthgen.pipeline.running import (
     Outcome,
     advance,

@@ -11,11 +11,7 @@ from typing import TYPE_CHECKING, Any
 from synthgen.audit_log import AuditLog
 from synthgen.config import RunConfig
 from synthgen.control import AS_LEARNT, Control
-from synthgen.errors import (
-    ConfigError,
-    GateRefused,
-    boundary,
-)
+from synthgen.errors import ConfigError, GateRefused, boundary
 from synthgen.export import Manifest
 from synthgen.export import export as write_export
 from synthgen.files import reserve
@@ -29,12 +25,7 @@ from synthgen.rng import seed_or_fresh
 from synthgen.run_folder import Event, Listener, listening, tell
 from synthgen.sinks import open_sink
 from synthgen.sinks.local import check_place
-from synthgen.table import (
-    PackedTable,
-    Split,
-    SyntheticFile,
-    write_batches,
-)
+from synthgen.table import PackedTable, Split, SyntheticFile, write_batches
 from synthgen.uri import absolute
 
 if TYPE_CHECKING:
@@ -48,8 +39,6 @@ STRUCTURE_CHECKED = (
     "Only schema and structure were checked: a bundle has no holdout to judge fidelity or privacy "
     "by."
 )
-
-
 STRUCTURE_ONLY = f"{STRUCTURE_CHECKED} There is no formal (differential) privacy guarantee."
 
 

@@ -10,23 +10,12 @@ from typing import TYPE_CHECKING
 
 from synthgen.config import EncodeConfig, RunConfig
 from synthgen.drift import Difference, Reference, differences, schema_differences
-from synthgen.errors import (
-    ConfigError,
-    DataError,
-    DriftError,
-    Violation,
-    boundary,
-)
+from synthgen.errors import ConfigError, DataError, DriftError, Violation, boundary
 from synthgen.pipeline.stage import seed_of, stage
 from synthgen.run_folder import Receipt, RunFolder
 from synthgen.schema import TableSchema
 from synthgen.sinks import open_sink
-from synthgen.table import (
-    PackedTable,
-    Split,
-    split,
-    split_by_coins,
-)
+from synthgen.table import PackedTable, Split, split, split_by_coins
 from synthgen.uri import local_path
 
 if TYPE_CHECKING:

@@ -12,11 +12,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from synthgen.config import RunConfig
-from synthgen.errors import (
-    ConfigError,
-    StageError,
-    boundary,
-)
+from synthgen.errors import ConfigError, StageError, boundary
 from synthgen.files import sha256
 from synthgen.run_folder import Receipt, RunFolder
 
