@@ -153,7 +153,7 @@ def fuzz_config(data: bytes) -> None:
 
 def fuzz_where(data: bytes) -> None:
     """Whatever is accepted must be answered for rows, as a run would ask."""
-    from synthgen import conditions
+    from synthgen.ask import conditions
     from synthgen.errors import ConfigError
 
     schema, frame = _every_kind()
@@ -286,7 +286,7 @@ def _fuzz(target: str, arguments: list[str]) -> None:
     import atheris
 
     with atheris.instrument_imports(include=["synthgen", "tomllib"]):
-        import synthgen.conditions
+        import synthgen.ask.conditions
         import synthgen.config
         import synthgen.schema
 

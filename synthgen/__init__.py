@@ -13,7 +13,7 @@ _HOMES = {
     "GatePolicy": "synthgen.config",
     "Column": "synthgen.schema",
     "Constraint": "synthgen.schema",
-    "Control": "synthgen.control",
+    "Control": "synthgen.ask.control",
     "TableSchema": "synthgen.schema",
     "RealTable": "synthgen.table",
     "SyntheticTable": "synthgen.table",
@@ -21,7 +21,7 @@ _HOMES = {
     "Synthesizer": "synthgen.synthesizer",
     "SynthgenError": "synthgen.errors",
     "SynthgenSampler": "synthgen.augment",
-    "pool": "synthgen.completion",
+    "pool": "synthgen.ask.completion",
 }
 __all__ = sorted(_HOMES)
 __version__ = "0.1.0"

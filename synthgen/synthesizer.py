@@ -21,9 +21,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save_file
 
-from synthgen import conditions as cond
-from synthgen.completion import Completion, best_guess, impute
-from synthgen.conditions import Condition
+from synthgen.ask import conditions as cond
+from synthgen.ask.completion import Completion, best_guess, impute
+from synthgen.ask.conditions import Condition
+from synthgen.ask.control import AS_LEARNT, Control
+from synthgen.ask.impossible import together
+from synthgen.ask.quotas import Quotas, mixed, parse_match, plan
+from synthgen.ask.restriction import restriction, satisfying, style
+from synthgen.ask.translation import translate
 from synthgen.config import (
     DriftConfig,
     ExportConfig,
@@ -33,7 +38,6 @@ from synthgen.config import (
     ScaleConfig,
     TrainConfig,
 )
-from synthgen.control import AS_LEARNT, Control
 from synthgen.dp import release
 from synthgen.dp.noise import Noise
 from synthgen.dp.tree import Tree, TreeDrawer
@@ -49,14 +53,10 @@ from synthgen.gan.sample import BLOCK, CHUNK, Drawer, Restriction
 from synthgen.gan.train import Log, fit
 from synthgen.gan.transplant import Start
 from synthgen.gan.world import ALONE, World, joined
-from synthgen.impossible import together
-from synthgen.quotas import Quotas, mixed, parse_match, plan
 from synthgen.replace import MAX_NAMESPACE, namespaces, regenerate
-from synthgen.restriction import restriction, satisfying, style
 from synthgen.rng import derive, stream
 from synthgen.schema import TableSchema
 from synthgen.table import PackedTable, RealTable, SyntheticTable, canonical_dtype
-from synthgen.translation import translate
 
 BUNDLE_FORMAT = 2
 BUNDLE_FILES = ("schema.toml", "config.toml", "encoder.json", "generator.safetensors")

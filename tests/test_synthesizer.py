@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from synthgen import demo
-from synthgen.conditions import parse
+from synthgen.ask.conditions import parse
 from synthgen.config import RunConfig
 from synthgen.errors import BundleError, ConfigError, DataError
 from synthgen.gan.sample import BLOCK

@@ -150,7 +150,7 @@ def sample(
 
     Example: synthgen sample patients.bundle --between two.csv --steps 5 --copies 20 --to path.csv
     """
-    from synthgen.control import Control, by_column
+    from synthgen.ask.control import Control, by_column
     from synthgen.pipeline import Draw, sample_bundle
     from synthgen.registry import resolve
     from synthgen.rng import seed_or_fresh

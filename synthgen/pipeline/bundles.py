@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from synthgen.ask.control import AS_LEARNT, Control
 from synthgen.audit_log import AuditLog
 from synthgen.config import RunConfig
-from synthgen.control import AS_LEARNT, Control
 from synthgen.errors import ConfigError, GateRefused, boundary
 from synthgen.export import Manifest
 from synthgen.export import export as write_export

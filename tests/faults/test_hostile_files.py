@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import load, save
 
 from benchmarks import fuzz
-from synthgen import conditions
+from synthgen.ask import conditions
 from synthgen.config import RunConfig
 from synthgen.conform import conform
 from synthgen.errors import BundleError, ConfigError, DataError, SchemaError

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from synthgen import constraints
+from synthgen.ask.restriction import restriction
 from synthgen.checks.expectations import check_frames
 from synthgen.config import RunConfig
 from synthgen.encode.adopt import adopt
@@ -17,7 +18,6 @@ from synthgen.encode.groups import Combined, Within, combined, within
 from synthgen.encode.relations import from_json
 from synthgen.encode.search import find
 from synthgen.errors import ConfigError, DataError, SchemaError
-from synthgen.restriction import restriction
 from synthgen.schema import Column, Constraint, TableSchema
 from synthgen.synthesizer import Synthesizer
 from synthgen.table import RealTable

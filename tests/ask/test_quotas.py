@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthgen.conditions import Condition
+from synthgen.ask.conditions import Condition
+from synthgen.ask.quotas import Quotas, apportion, mixed, parity, parse_match, plan
 from synthgen.errors import ConfigError
-from synthgen.quotas import Quotas, apportion, mixed, parity, parse_match, plan
 from synthgen.schema import Column, TableSchema
 from synthgen.synthesizer import Synthesizer
 

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from synthgen.conditions import Condition, check, known_column
+from synthgen.ask.conditions import Condition, check, known_column
 from synthgen.errors import ConfigError
 from synthgen.schema import TableSchema
 

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from synthgen import impossible
-from synthgen.conditions import parse
+from synthgen.ask import impossible
+from synthgen.ask.conditions import parse
 from synthgen.encode.categorical import CategoricalEncoder
 from synthgen.encode.numeric import NumericEncoder
 from synthgen.errors import ConfigError, DataError

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from synthgen import conditions as cond
-from synthgen.conditions import Condition
+from synthgen.ask import conditions as cond
+from synthgen.ask.conditions import Condition
 from synthgen.encode.categorical import CategoricalEncoder
 from synthgen.encode.numeric import NumericEncoder, units_within
 from synthgen.errors import ConfigError

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from synthgen.completion import Asked, Completion
+from synthgen.ask.completion import Asked, Completion
 from synthgen.encode.categorical import CategoricalEncoder
 from synthgen.encode.column import EncodedTable, Floats
 from synthgen.encode.numeric import NumericEncoder

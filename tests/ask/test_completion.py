@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from synthgen.ask.completion import pool
 from synthgen.cli import app
-from synthgen.completion import pool
 from synthgen.config import RunConfig
 from synthgen.encode.relations import Difference, Lookup, Product, Relation, Sum
 from synthgen.errors import ConfigError

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from synthgen import conditions as cond
-from synthgen.conditions import Condition, known_column
-from synthgen.control import Control, numbers
+from synthgen.ask import conditions as cond
+from synthgen.ask.conditions import Condition, known_column
+from synthgen.ask.control import Control, numbers
+from synthgen.ask.impossible import as_number, no_level
 from synthgen.encode.categorical import CategoricalEncoder
 from synthgen.encode.groups import Combined, Within
 from synthgen.encode.numeric import NumericEncoder, units_within
@@ -23,7 +24,6 @@ from synthgen.encode.relations import Lookup
 from synthgen.encode.table import TableEncoder
 from synthgen.errors import ConfigError
 from synthgen.gan.sample import Restriction, Style
-from synthgen.impossible import as_number, no_level
 from synthgen.schema import Column
 from synthgen.table import canonical_dtype
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthgen.conditions import MAX_LENGTH, Condition, common_bounds, parse
+from synthgen.ask.conditions import MAX_LENGTH, Condition, common_bounds, parse
 from synthgen.errors import ConfigError
 from synthgen.schema import Column, TableSchema
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from synthgen.ask.control import AS_LEARNT, Control, by_column
 from synthgen.cli import app
 from synthgen.config import RunConfig
-from synthgen.control import AS_LEARNT, Control, by_column
 from synthgen.errors import ConfigError
 from synthgen.gan.given import _blended
 from synthgen.gan.sample import PLAIN, Style

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from synthgen.ask.translation import Ranked, moved_level, moved_number
 from synthgen.cli import app
 from synthgen.config import RunConfig
 from synthgen.encode.categorical import CategoricalEncoder
@@ -17,7 +18,6 @@ from synthgen.errors import ConfigError, SchemaError
 from synthgen.schema import Column, TableSchema
 from synthgen.synthesizer import Synthesizer
 from synthgen.table import RealTable, Split
-from synthgen.translation import Ranked, moved_level, moved_number
 
 CLI = CliRunner()
 
