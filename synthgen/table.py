@@ -155,6 +155,10 @@ class SyntheticTable(_Table):
         """SHA-256 of the rows; see `fingerprint`."""
         return fingerprint(self.data)
 
+    def arrow(self) -> Iterator[pa.Table]:
+        """Yield the rows as they are written, `to_arrow` of each batch."""
+        return (to_arrow(frame, self.schema) for frame in self.batches())
+
 
 @dataclass(frozen=True, repr=False)
 class SyntheticFile:
@@ -187,7 +191,11 @@ class SyntheticFile:
 
     def batches(self) -> Iterator[pd.DataFrame]:
         """Yield the rows in canonical frames of at most `BATCH_ROWS`, page checksums verified."""
-        return read_batches(self.path, self.schema)
+        return (from_arrow(rows, self.schema) for rows in self.arrow())
+
+    def arrow(self) -> Iterator[pa.Table]:
+        """Yield the same rows as they stand in the file."""
+        return read_arrow(self.path)
 
     def column(self, name: str) -> pd.Series:
         """Return one column whole; no other is read."""
@@ -376,16 +384,16 @@ def write_arrow(path: Path, tables: Iterable[pa.Table], schema: TableSchema) -> 
     return rows
 
 
-def read_batches(path: Path, schema: TableSchema) -> Iterator[pd.DataFrame]:
-    """Yield the canonical frames of a file that `write_batches` wrote; one without rows is one.
+def read_arrow(path: Path) -> Iterator[pa.Table]:
+    """Yield the rows of a file that `write_batches` wrote; one without rows is one empty table.
 
     Without `pre_buffer`, which keeps what was read until the file ends: memory would be its.
     """
     with pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False) as file:
         if not file.metadata.num_rows:
-            yield _no_rows(schema)
+            yield file.schema_arrow.empty_table()
         for batch in file.iter_batches(BATCH_ROWS):
-            yield from_arrow(pa.table(batch), schema)
+            yield pa.table(batch)
 
 
 def read_packed(path: Path, schema: TableSchema) -> PackedTable:

@@ -18,7 +18,7 @@ from synthgen.files import sha256
 from synthgen.formulas import escape
 from synthgen.schema import Column, TableSchema
 from synthgen.sinks.sink import Synthetic, Written
-from synthgen.table import write_batches
+from synthgen.table import write_arrow
 
 ENDINGS = (".parquet", ".csv", ".csv.gz", ".csv.zst")
 PART_ROWS = 1_000_000
@@ -49,7 +49,7 @@ def write_file(
     """
     found = ending(path.name)
     if found == ".parquet":
-        write_batches(path, table.batches(), table.schema)
+        write_arrow(path, table.arrow(), table.schema)
         return table.schema, {}
     return _write_csv(path, table, _COMPRESSION[found], plain=plain)
 
@@ -57,16 +57,16 @@ def write_file(
 def write_parts(folder: Path, table: Synthetic) -> TableSchema:
     """Write `table` as Parquet parts of about `PART_ROWS` rows into a new `folder`."""
     folder.mkdir()
-    waiting: list[pd.DataFrame] = []
+    waiting: list[pa.Table] = []
     number = 0
 
     def flush() -> None:
         nonlocal number, waiting
-        write_batches(folder / f"part-{number:05}.parquet", waiting, table.schema)
+        write_arrow(folder / f"part-{number:05}.parquet", waiting, table.schema)
         number, waiting = number + 1, []
 
-    for frame in table.batches():
-        waiting.append(frame)
+    for rows in table.arrow():
+        waiting.append(rows)
         if sum(map(len, waiting)) >= PART_ROWS:
             flush()
     if waiting:
