@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from synthgen.pipeline.stage import seed_of, stage, versions
 from synthgen.rng import derive
 from synthgen.run_folder import Receipt, RunFolder
 from synthgen.table import SyntheticFile
-
-if TYPE_CHECKING:
-    pass
 
 #: Rows of a table that is drawn only to be judged: the attacks look at no more.
 MAX_JUDGED_ROWS = 50_000

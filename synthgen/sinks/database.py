@@ -12,12 +12,11 @@ import os
 import secrets
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pyarrow as pa
 
@@ -29,7 +28,6 @@ from synthgen.sources.database import sqlite_batch, sqlite_types, typed_columns
 from synthgen.sources.row_hash import SAMPLE_SQL, RowHashes, hash_rows, hashed_in_sql, sample_row
 from synthgen.uri import TableAddress, quote_name
 
-T = TypeVar("T")
 MANIFESTS = "synthgen_manifests"
 _CREATE_MANIFESTS = (
     f"CREATE TABLE IF NOT EXISTS {MANIFESTS} (table_name text PRIMARY KEY, manifest text NOT NULL)"
@@ -196,7 +194,7 @@ def _tables(table: Synthetic) -> Iterator[pa.Table]:
 
 
 def _reader(table: Synthetic, sent: RowHashes) -> pa.RecordBatchReader:
-    """Return the rows as they are sent; each batch is hashed into `sent` before it is taken."""
+    """Return the rows as they are sent; each batch is hashed into `sent` when it is taken."""
     tables = _tables(table)
     first = next(tables)
 
@@ -206,16 +204,7 @@ def _reader(table: Synthetic, sent: RowHashes) -> pa.RecordBatchReader:
                 sent.add(batch)
                 yield batch
 
-    return pa.RecordBatchReader.from_batches(first.schema, _one_ahead(batches()))
-
-
-def _one_ahead(items: Iterator[T]) -> Iterator[T]:
-    """Yield `items`; while one is used, a thread makes the next."""
-    with ThreadPoolExecutor(1) as thread:
-        coming = thread.submit(next, items, None)
-        while (item := coming.result()) is not None:
-            coming = thread.submit(next, items, None)
-            yield item
+    return pa.RecordBatchReader.from_batches(first.schema, batches())
 
 
 # --- SQLite -------------------------------------------------------------------------------------
