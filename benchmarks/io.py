@@ -6,8 +6,8 @@ A PostgreSQL of its own (the wheel of the tests) gets a table of 15 columns: 6 w
 floats, 5 texts. Each figure is a process of its own, so that its memory is its own; extra memory is
 what its peak lies above the process after its imports.
 
-Result (2026-11-26, PostgreSQL 18.4 on a socket, ADBC 1.13, two cores of an AMD EPYC that had nothing
-else to do; the best of three to five by the clock):
+Result (2026-11-26, PostgreSQL 18.4 on a socket, ADBC 1.13, two cores of an idle AMD EPYC; the
+best of three to five by the clock):
 
     1,000,000 rows                          clock   client   server  extra MB
     read   ADBC, batches                      .75      .70       .5        39
