@@ -63,6 +63,16 @@ def test_extras_and_stages_exist() -> None:
     assert all(f"\n{extra} = [" in project for extra in extras[1].split(","))
 
 
+def test_compose_reads_its_file(tmp_path: Path) -> None:
+    asked = ["docker", "compose", "version"]
+    if not shutil.which("docker") or subprocess.run(asked, capture_output=True).returncode:
+        pytest.skip("docker compose is not installed")
+    secrets = tmp_path / "env"
+    secrets.write_text("POSTGRES_PASSWORD=letters\nPREFECT_AUTH=user:letters\n")
+    options = ["--env-file", str(secrets), "-f", str(ROOT / "docker" / "compose.yaml")]
+    subprocess.run([*asked[:2], *options, "--profile", "*", "config", "--quiet"], check=True)
+
+
 def test_services_are_hardened(compose: dict[str, Any]) -> None:
     services = compose["services"]
     assert set(services) == {"postgres", "server", "worker", "worker-gpu", "demo"}
