@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 
 #: Seconds that a worker may take to start; a busy machine was seen to need 50.
 START_TIMEOUT = "180s"
+#: Dask has workers give freed memory back at once, and take it anew for each tensor: drawing then
+#: takes 2.5 times as long. Workers of one's own scheduler are started without it (operations.md).
+_TRIM = "MALLOC_TRIM_THRESHOLD_"
 
 
 @contextmanager
@@ -153,6 +156,7 @@ def connected(scale: ScaleConfig) -> Iterator[Client]:
     is made for it: whoever can talk to a Dask worker can run code as its user.
     """
     try:
+        import dask
         from distributed import Client, LocalCluster, Security
     except ImportError:
         raise ConfigError("[scale] needs Dask: pip install 'synthgen[dask]'") from None
@@ -165,7 +169,10 @@ def connected(scale: ScaleConfig) -> Iterator[Client]:
             yield client
         return
     security = Security.temporary()  # type: ignore[no-untyped-call]
+    before = "distributed.nanny.pre-spawn-environ"
+    variables = {k: v for k, v in dask.config.get(before).items() if k != _TRIM}
     with (
+        dask.config.set({before: variables}),
         LocalCluster(  # type: ignore[no-untyped-call]
             n_workers=scale.workers,
             threads_per_worker=1,

@@ -110,6 +110,7 @@ def test_a_worker_that_is_killed_is_no_loss(finished: Outcome, tmp_path: Path) -
     shared = (str(folder.bundle_path), 3_000, 7, "cpu", str(parts))
     digest = sha256(folder.bundle_path / "bundle.json")
     with connected(ScaleConfig(workers=1)) as client:
+        assert [*client.run(os.getenv, "MALLOC_TRIM_THRESHOLD_").values()] == [None]
         (pid,) = client.run(os.getpid).values()
         future = client.submit(draw_chunk, 0, shared=shared, bundle=digest)
         os.kill(pid, 9)
