@@ -32,11 +32,12 @@ test: $(STAMP)
 fast: $(STAMP)
 	$(BIN)/python -m pytest -m 'not slow' --numprocesses auto --dist loadfile --no-loadscope-reorder
 
-# Faults injected, in about 20 minutes on two cores; counts them into docs/reliability.md.
+# Faults injected, in about 10 minutes on two cores; counts them into docs/reliability.md.
 faults: export SYNTHGEN_FAULTS ?= $(CURDIR)/runs/faults.jsonl
 faults: $(STAMP)
 	mkdir -p '$(dir $(SYNTHGEN_FAULTS))' && : > '$(SYNTHGEN_FAULTS)'
-	$(BIN)/python -m pytest -m 'faults or survives' --numprocesses auto --dist loadfile; \
+	$(BIN)/python -m pytest -m 'faults or survives' --numprocesses auto --dist loadfile \
+	  --no-loadscope-reorder; \
 	  code=$$?; $(BIN)/python benchmarks/faults.py '$(SYNTHGEN_FAULTS)' && exit $$code
 
 lint: $(STAMP)

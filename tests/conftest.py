@@ -29,7 +29,14 @@ from synthgen.table import RealTable, Split, split
 DEMO_ROWS = 1_500
 #: Files that take longest: they begin first, so that no process is left with one at the end.
 LONGEST = (
-    *("test_deployments.py", "test_planted_facts.py", "test_canary.py", "test_private_run.py"),
+    *(
+        "test_load.py",
+        "test_kills.py",
+        "test_deployments.py",
+        "test_planted_facts.py",
+        "test_canary.py",
+        "test_private_run.py",
+    ),
     *("test_flows.py", "test_dp_black_box.py", "test_resume.py", "test_world.py", "test_cli.py"),
 )
 #: Seconds of training: enough for a path, not for quality.

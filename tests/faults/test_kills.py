@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -214,7 +215,11 @@ def test_the_command_line(
     synthgen = [sys.executable, "-m", "synthgen"]
     command = [*synthgen, "run", "--config", str(tmp_path / "run.toml"), "--log-json"]
     running = subprocess.Popen(
-        [*command, "--run-dir", str(tmp_path / "run")], stderr=subprocess.PIPE, text=True
+        [*command, "--run-dir", str(tmp_path / "run")],
+        stderr=subprocess.PIPE,
+        text=True,
+        # a shell has what it starts in the background ignore Ctrl-C, tests among it
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
     assert running.stderr is not None
     for line in running.stderr:
