@@ -214,7 +214,10 @@ def read_value(text: str, column: Column) -> Any:
                 text.lower()
             ]
         if column.kind == "datetime":
-            return _moment(text, column)
+            moment = _moment(text, column)
+            for up in (True, False):  # what lies beside it must be a moment too
+                one_step(moment, column, up=up)
+            return moment
     except (ValueError, KeyError, OverflowError):
         raise ConfigError(
             f"column '{column.name}': the condition's value is no {column.kind}"
