@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from synthgen.dp.tails import CLEAR, FAR, Ended, Interval, outward
+from synthgen.dp.tails import CLEAR, FAR, Counted, Ended, Interval, outward
 from synthgen.encode import datetime as dt
 from synthgen.encode.categorical import CategoricalEncoder
 from synthgen.encode.column import ColumnEncoder
@@ -44,8 +44,8 @@ CHARGE_IT = (
     "or let undeclared bounds and categories be found by noisy counts, for a part of the budget: "
     "charge_metadata = true in [train.dp], or --charge-metadata"
 )
-#: The first cell beyond the clearly seen rows has this share of their width.
-FIRST_TAIL = 1 / 4
+#: The first cell beyond the clearly seen rows has this share of the width of the last before.
+FIRST_TAIL = 1 / 2
 
 
 def check_public(schema: TableSchema, *, charge_metadata: bool = False) -> None:
@@ -229,7 +229,7 @@ def possible(domain: Domain, n_tokens: int) -> npt.NDArray[np.bool_]:
 
 def cut(
     values: Floats, domain: Domain, measure: Measure, std: float, *, mass: float
-) -> list[Interval]:
+) -> tuple[list[Interval], Counted]:
     """Cut the positions of a wide number into cells of about `mass` rows, by noisy counts alone.
 
     Each of ``domain.rounds`` rounds counts the rows in every child of the intervals that clearly
@@ -247,18 +247,22 @@ def cut(
     list of (a, b)
         Intervals [a, b) that tile 0 .. size - 1; single positions with many rows stand alone;
         beyond the outermost that clearly have rows, widths double towards the bounds.
+    Counted
+        All that was counted on the way.
     """
     if domain.rounds == 0:
-        return [(a, a + 1) for a in range(domain.size)]
+        return [(a, a + 1) for a in range(domain.size)], Counted((), np.zeros(0), std)
     known = values[~np.isnan(values)]
     place = np.floor((known - domain.low) / domain.unit + 0.5 * domain.whole)
     place = np.sort(place.clip(0, domain.size - 1).astype(np.int64))
+    counted: list[tuple[Interval, int]] = []
     leaves: list[tuple[int, int, int]] = []
     children = _roots(domain)
     for remaining in range(domain.rounds - 1, -1, -1):
         edges = np.array(children, np.int64).reshape(-1, 2)
         exact = np.diff(np.searchsorted(place, edges), axis=1)[:, 0]
         noisy = measure(exact).tolist()
+        counted += zip(children, noisy, strict=True)
         below = []
         for (a, b), count in zip(children, noisy, strict=True):
             if remaining and b - a > 1 and count > CLEAR * std:
@@ -266,7 +270,9 @@ def cut(
             else:
                 leaves.append((a, b, count))
         children = below
-    return _with_tails(sorted(leaves), std=std, mass=mass, far=domain.far)
+    intervals, counts = zip(*counted, strict=True)
+    seen = Counted(intervals, np.array(counts, np.float64), std)
+    return _with_tails(sorted(leaves), domain, std=std, mass=mass), seen
 
 
 def _roots(domain: Domain) -> list[Interval]:
@@ -284,19 +290,26 @@ def _children(a: int, b: int) -> list[Interval]:
 
 
 def _with_tails(
-    leaves: Sequence[tuple[int, int, int]], *, std: float, mass: float, far: float
+    leaves: Sequence[tuple[int, int, int]], domain: Domain, *, std: float, mass: float
 ) -> list[Interval]:
-    """Join the leaves between the outermost clear ones; beyond, cells widen towards the bounds."""
-    clear = [i for i, (_, _, count) in enumerate(leaves) if count > far * std]
+    """Join the leaves between the outermost clear ones; beyond, cells widen towards the bounds.
+
+    A declared bound is a cell of its own: where values are top-coded, many rows hold it.
+    """
+    clear = [i for i, (_, _, count) in enumerate(leaves) if count > domain.far * std]
     if not clear:
         return _joined(leaves, std=std, mass=mass)
-    body = leaves[clear[0] : clear[-1] + 1]
-    start, end = body[0][0], body[-1][1]
-    width = max(1, round((end - start) * FIRST_TAIL))
+    body = _joined(leaves[clear[0] : clear[-1] + 1], std=std, mass=mass)
+    (start, inner), (outer, end) = body[0], body[-1]
+    low, high = 0, domain.size
+    if not domain.is_open:
+        low, high = min(1, start), max(domain.size - 1, end)
     return [
-        *outward(start, leaves[0][0], width),
-        *_joined(body, std=std, mass=mass),
-        *outward(end, leaves[-1][1], width),
+        *([(0, low)] if low else []),
+        *outward(start, low, max(1, round((inner - start) * FIRST_TAIL))),
+        *body,
+        *outward(end, high, max(1, round((end - outer) * FIRST_TAIL))),
+        *([(high, domain.size)] if high < domain.size else []),
     ]
 
 

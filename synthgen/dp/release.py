@@ -20,7 +20,7 @@ from synthgen.config import DpConfig
 from synthgen.dp.accountant import Kind, Mechanism, calibrate, epsilon
 from synthgen.dp.domain import Domain, cut, domains, part, possible, stable_levels
 from synthgen.dp.noise import Noise, stability_threshold
-from synthgen.dp.tails import CLEAR, Interval, ended
+from synthgen.dp.tails import CLEAR, Counted, Interval, ended
 from synthgen.dp.tree import Tokens, Tree, fit_tree, on_simplex
 from synthgen.encode.column import EncodedTable
 from synthgen.encode.table import Part, TableEncoder, views_of
@@ -202,10 +202,10 @@ def measure(
     n_rows = max(1, int(noise.counts(np.array([len(table)]), std["rows"])[0]))
     found = [_with_levels(table, d, noise, plan.mechanisms.get("categories")) for d in plan.domains]
     cells = [_cells(table, schema, d, noise, std.get("cells", 0.0), n_rows) for d in found]
-    draft = TableEncoder(schema, tuple(map(part, found, cells)))
+    draft = TableEncoder(schema, tuple(part(d, c) for d, (c, _) in zip(found, cells, strict=True)))
     tokens = draft.transform(table).tokens
     counted = [
-        _one_way(tokens[:, t], d, cells[t], noise, std["one-way"], n_rows)
+        _one_way(tokens[:, t], d, *cells[t], noise, std["one-way"], n_rows)
         for t, d in enumerate(found)
     ]
     encoder = TableEncoder(schema, tuple(p for p, _ in counted))
@@ -245,10 +245,13 @@ def _cells(
     noise: Noise,
     std: float,
     n_rows: int,
-) -> list[Interval]:
-    """Return the cells of a number before its ends are known; none of a category."""
+) -> tuple[list[Interval], Counted]:
+    """Return the cells of a number before its ends are known, and what was counted for them.
+
+    Of a category neither.
+    """
     if domain.levels is not None:
-        return []
+        return [], Counted((), np.zeros(0), std)
     values = views_of(table.column(domain.column), schema.column(domain.column))[domain.view]
     mass = n_rows * CELL_SHARE
     return cut(values, domain, lambda c: noise.counts(c, std), std, mass=mass)
@@ -258,6 +261,7 @@ def _one_way(
     tokens: Tokens,
     domain: Domain,
     cells: Sequence[Interval],
+    rounds: Counted,
     noise: Noise,
     std: float,
     n_rows: int,
@@ -276,7 +280,7 @@ def _one_way(
         out[may_occur] = on_simplex(noisy[may_occur], total)
         out[may_occur] += min(FLOOR * std, total / (10 * len(out)))
         return _with_counts(draft, out * (total / max(out.sum(), 1.0)))
-    ends = ended(cells, noisy[1:], std, far=domain.far)
+    ends = ended(Counted(tuple(cells), noisy[1:], std), rounds, far=domain.far)
     missing = noisy[0] if may_occur[0] and noisy[0] > CLEAR * std else 0.0
     kept = np.r_[missing, ends.counts]
     some = kept > 0 if kept.any() else possible(domain, len(kept))

@@ -60,12 +60,15 @@ def test_cells_tile_the_domain_and_heavy_values_stand_alone() -> None:
     domain = Domain("x", "value", False, low=0, unit=1, size=1_000)
     rng = np.random.default_rng(0)
     values = np.r_[np.full(2_000, 40.0), rng.integers(300, 600, 4_000)]
-    cells = cut(values, domain, lambda exact: exact, 10.0, mass=400)
+    cells, counted = cut(values, domain, lambda exact: exact, 10.0, mass=400)
     assert cells[0][0] == 0
     assert cells[-1][1] == 1_000
     assert all(a[1] == b[0] for a, b in itertools.pairwise(cells))
     assert (40, 41) in cells
     assert len(cells) < 30
+    assert cells[-1] == (999, 1_000)  # the declared maximum may be where values are cut off
+    in_each = [((values >= a) & (values < b)).sum() for a, b in counted.intervals]
+    assert counted.rows.tolist() == in_each
 
 
 def test_every_round_is_measured_whatever_the_rows_are() -> None:

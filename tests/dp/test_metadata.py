@@ -105,7 +105,7 @@ def test_cells_of_an_open_line_lie_where_the_rows_are() -> None:
     )
     rng = np.random.default_rng(0)
     noise = Noise()
-    cells = cut(
+    cells, _ = cut(
         np.r_[rng.integers(18, 80, 20_000).astype(float), 1e12],
         line,
         lambda c: noise.counts(c, 20.0),
