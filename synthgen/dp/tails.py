@@ -149,6 +149,9 @@ def ended(cells: Counted, rounds: Counted, *, far: float = CLEAR) -> Ended:
     last = int(np.clip(math.ceil(upper.end), start + 1, last)) - 1
     counts = np.where(cells.rows > CLEAR * cells.std, cells.rows, 0.0)
     counts[[0, -1]] = np.maximum(cells.rows[[0, -1]], 1.0)
+    if len(counts) == 1:  # nothing says how it thins out on either side
+        first, last = sorted((first, last))
+        return Ended(cells.intervals, counts, first, last, (1.0, 1.0))
     powers = lower.power(-edge, -first), upper.power(start, last + 1)
     return Ended(cells.intervals, counts, first, last, powers)
 
@@ -158,9 +161,9 @@ def _closed(cells: Counted, end: float) -> Counted:
     starts, _, rows = cells.from_(-np.inf)
     last = int(np.flatnonzero((starts < end) & (rows > CLEAR * cells.std))[-1])
     reaching = cells.intervals[last][0], cells.intervals[-1][1]
-    joined = rows[last:][starts[last:] < end].sum()
+    others = max(0.0, float(rows[last + 1 :][starts[last + 1 :] < end].sum()))  # no fewer than none
     kept = *cells.intervals[:last], reaching
-    return Counted(kept, np.r_[rows[:last], joined], cells.std)
+    return Counted(kept, np.r_[rows[:last], rows[last] + others], cells.std)
 
 
 def tail(cells: Counted, rounds: Counted, far: float) -> Tail:

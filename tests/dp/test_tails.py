@@ -1,4 +1,5 @@
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -84,7 +85,30 @@ def test_what_may_be_noise_is_nothing() -> None:
     assert found.cells[-1] == (20, 50)
 
 
+def test_noise_beyond_a_single_clear_cell_takes_nothing_from_it() -> None:
+    for rows in ([31.0, -25.0, -20.0], [-25.0, 31.0, -20.0], [-20.0, -25.0, 31.0]):
+        found = ended(Counted(((0, 10), (10, 20), (20, 30)), np.array(rows), 10.0), NOTHING)
+        assert found.cells == ((0, 30),)
+        assert found.counts.tolist() == [31]
+        assert 0 <= found.first <= found.last <= 29
+
+
 def test_where_nothing_is_clear_the_bounds_stay() -> None:
     found = ended(Counted(((0, 5), (5, 9)), np.array([3.0, -2.0]), 10.0), NOTHING)
     assert isinstance(found, Ended)
     assert (found.first, found.last, found.cells) == (0, 8, ((0, 5), (5, 9)))
+
+
+@pytest.mark.parametrize("far", [3.0, 4.5])
+def test_whatever_the_noise_is_ends_lie_in_the_outermost_cells(far: float) -> None:
+    rng = np.random.default_rng(1)
+    for _ in range(100):
+        edges = np.r_[0, rng.integers(1, 40, rng.integers(1, 12)).cumsum()].tolist()
+        cells = tuple(pairwise(edges))
+        rows = rng.normal(0, 20, len(cells)) + rng.choice([0, 0, 60, 500], len(cells))
+        found = ended(Counted(cells, rows, 20.0), NOTHING, far=far)
+        assert (found.cells[0][0], found.cells[-1][1]) == (0, edges[-1])
+        assert 0 <= found.first < found.cells[0][1]
+        assert found.cells[-1][0] <= found.last < edges[-1]
+        assert found.first <= found.last
+        assert (found.counts >= 0).all()
