@@ -1,19 +1,23 @@
 """How well are gaps filled? Beside mean and mode, nearest neighbours, and chained equations.
 
-    python benchmarks/imputing.py --data DIR [--tables adult,bank,king] [--rows 3000] [--asked 1000]
+    python benchmarks/imputing.py --data DIR [--tables adult,bank,king] [--seeds 0] [--asked 6000]
         [--bundles BUNDLES] --out RESULTS.jsonl
 
 `DIR` holds ``<table>.train.csv`` and ``<table>.holdout.csv`` (see judge.py, tables.py). Everybody
-learns from the first rows of the one and fills a tenth of the cells, chosen at random, of rows of
-the other, whose target nobody is told. A bundle of ``BUNDLES/<table>``, where there is one, learnt
-from more. RMSE is in standard deviations of each number, accuracy a mean over categories; the
-downstream score is that of boosted trees, fitted on whole rows, on the rows as filled: AUC or R2.
-A line of RESULTS.jsonl is a table: what is there already is not done again.
+learns from all rows of the one and fills a tenth of the cells, chosen at random, of rows of the
+other, whose target nobody is told; the others may learn from these rows too, as is usual, synthgen
+does not. All numbers are rounded to the digits of their column. RMSE is in standard deviations of
+each number, accuracy a mean over categories; the downstream score is that of boosted trees, fitted
+on whole rows, on the rows as filled: AUC or R2. ``BUNDLES/<table>.<seed>`` is used where there is
+one. A line of RESULTS.jsonl is a table and a seed: what is there already is not done again.
+
+The last results, with the machine, are in docs/imputing.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -24,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
-from judge import TARGETS, half_of, lines_of, words
+from judge import TARGETS, half_of, lines_of, numbers, words
 from quality import read
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.experimental import enable_iterative_imputer  # noqa: F401
@@ -42,7 +46,7 @@ from synthgen.table import RealTable
 from synthgen.uses import relaxed
 
 Floats = npt.NDArray[np.float64]
-SEED, MASKED = 0, 0.1
+MASKED = 0.1
 #: Rounds of chained equations: more change little and cost as much each.
 ROUNDS = 5
 
@@ -75,12 +79,14 @@ class Coded:
     def decode(self, coded: Floats, frame: pd.DataFrame) -> pd.DataFrame:
         """Return `frame` with its gaps filled: a number, or the level with the most."""
         out, start = frame.copy(), 0
-        for name in (c.name for c in self.columns):
+        for column in self.columns:
+            name = column.name
             gaps, width = frame[name].isna().to_numpy(), len(self.levels.get(name, "1"))
             block = coded[gaps, start : start + width]
             start += width
             if name not in self.levels:
                 filled: Any = block[:, 0] * self.spread[name] + self.middle[name]
+                filled = filled if column.decimals is None else filled.round(column.decimals)
             else:
                 texts = np.array(self.levels[name])[block.argmax(axis=1)]
                 filled = texts == "True" if frame[name].dtype == "boolean" else texts
@@ -131,7 +137,7 @@ class Chained:
 PEERS: dict[str, Callable[[Coded], Any]] = {
     "mean and mode": lambda _: SimpleImputer(),
     "10 neighbours": lambda _: KNNImputer(n_neighbors=10),
-    "IterativeImputer": lambda _: IterativeImputer(max_iter=ROUNDS, random_state=SEED),
+    "IterativeImputer": lambda _: IterativeImputer(max_iter=ROUNDS, random_state=0),
     "chained, by kind": Chained,
 }
 
@@ -159,7 +165,7 @@ def downstream(
     parts, is_level = matrix([learnt, *asked.values()], columns)
     is_number = pd.api.types.is_float_dtype(learnt[target])
     kind = HistGradientBoostingRegressor if is_number else HistGradientBoostingClassifier
-    model = kind(categorical_features=is_level, random_state=SEED).fit(
+    model = kind(categorical_features=is_level, random_state=0).fit(
         parts[0], learnt[target] if is_number else learnt[target].astype("str")
     )
     truth = next(iter(asked.values()))[target]
@@ -173,51 +179,52 @@ def downstream(
     return out
 
 
-def tables(args: argparse.Namespace, table: str) -> tuple[Synthesizer, RealTable, RealTable]:
-    """Return a fitted synthesizer, rows to learn from and fresh rows."""
-    halves, target = [half_of(args.data, table, h) for h in ("train", "holdout")], TARGETS[table]
-    if args.bundles and (args.bundles / table).is_dir():
-        fitted = Synthesizer.load(args.bundles / table, device="cpu")
+def tables(
+    args: argparse.Namespace, table: str, seed: int
+) -> tuple[Synthesizer, RealTable, RealTable]:
+    """Return a fitted synthesizer, the rows that it learnt from and fresh rows."""
+    halves = [half_of(args.data, table, h) for h in ("train", "holdout")]
+    if args.bundles and (bundle := args.bundles / f"{table}.{seed}").is_dir():
+        fitted = Synthesizer.load(bundle, device="cpu")
     else:
-        real = read(halves[0], target)
-        some = RealTable(real.schema, real.data.head(args.rows).reset_index(drop=True))
-        fitted = Synthesizer.fit(some, config=RunConfig(), seed=SEED, device="cpu")
+        real = read(halves[0], TARGETS[table])
+        fitted = Synthesizer.fit(real, config=RunConfig(), seed=seed, device="cpu")
     schema, found = relaxed(fitted.schema), []
-    for half, n in zip(halves, (args.rows, args.asked), strict=True):
+    for half in halves:
         with open_source(str(half), schema) as source:
-            found.append(conform(source.batches(), schema).data.head(n).reset_index(drop=True))
-    return fitted, RealTable(schema, found[0]), RealTable(schema, found[1])
+            found.append(conform(source.batches(), schema).data)
+    chosen = np.random.default_rng(seed).permutation(len(found[1]))[: args.asked]
+    fresh = found[1].iloc[np.sort(chosen)].reset_index(drop=True)
+    return fitted, RealTable(schema, found[0]), RealTable(schema, fresh)
 
 
-def measured(args: argparse.Namespace, table: str) -> dict[str, Any]:
+def measured(args: argparse.Namespace, table: str, seed: int) -> dict[str, Any]:
     """Return all measures of one table."""
     target = TARGETS[table]
-    fitted, learnt, fresh = tables(args, table)
+    fitted, learnt, fresh = tables(args, table, seed)
     columns = [c for c in learnt.schema.modelled if c.name != target]
     names = [c.name for c in learnt.schema.modelled]
     truth = fresh.data[names]
-    chosen = np.random.default_rng(SEED).random(truth.shape) < MASKED
+    chosen = np.random.default_rng(seed).random(truth.shape) < MASKED
     gaps = pd.DataFrame(chosen, columns=names) & truth.notna()
     gaps[target] = True
     holed = truth.mask(gaps)
     coded, start = Coded(learnt.data, columns), time.process_time()
-    filled = {"synthgen": fitted.impute(holed, seed=SEED)[0]}
+    filled = {"synthgen": fitted.impute(holed, seed=seed)[0]}
     cpu = {"synthgen": time.process_time() - start}
+    asked = coded.code(holed)
+    seen = np.concatenate([coded.code(learnt.data), asked])
     for name, make in PEERS.items():
         start = time.process_time()
-        imputer = make(coded).fit(coded.code(learnt.data))
-        filled[name] = coded.decode(imputer.transform(coded.code(holed)), holed)
+        filled[name] = coded.decode(make(coded).fit(seen).transform(asked), holed)
         cpu[name] = time.process_time() - start
-    asked = {
-        "nothing masked": truth,
-        **{k: f.assign(**{target: truth[target]}) for k, f in filled.items()},
-    }
-    asked["gaps left"] = holed.assign(**{target: truth[target]})
+    rows = {"nothing masked": truth, **filled, "gaps left": holed}
+    rows = {k: f.assign(**{target: truth[target]}) for k, f in rows.items()}
     return {
         "learnt": fitted.facts["rows"],
         "asked": len(truth),
         "cells": {k: scores(f, truth, gaps, coded) for k, f in filled.items()},
-        "downstream": downstream(learnt.data, target, columns, asked),
+        "downstream": downstream(learnt.data, target, columns, rows),
         "cpu_s": {k: round(s, 1) for k, s in cpu.items()},
     }
 
@@ -227,19 +234,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--tables", type=words, default="adult,bank,king")
-    parser.add_argument("--rows", type=int, default=3_000, help="to learn from")
-    parser.add_argument("--asked", type=int, default=1_000, help="rows with gaps")
+    parser.add_argument("--seeds", type=numbers, default="0")
+    parser.add_argument("--asked", type=int, default=6_000, help="rows with gaps")
     parser.add_argument("--bundles", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    for table in args.tables:
-        if table not in {line["table"] for line in lines_of(args.out)}:
-            line = {"table": table, **measured(args, table)}
+    known = {(line["table"], line["seed"]) for line in lines_of(args.out)}
+    for table, seed in itertools.product(args.tables, args.seeds):
+        if (table, seed) not in known:
+            line = {"table": table, "seed": seed, **measured(args, table, seed)}
             with args.out.open("a") as file:
                 file.write(json.dumps(line) + "\n")
     for line in lines_of(args.out):
-        print(f"\n{line['table']}: {line['learnt']:,} rows learnt from, {line['asked']:,} filled")
+        rows = f"{line['learnt']:,} rows learnt from, {line['asked']:,} filled"
+        print(f"\n{line['table']}, seed {line['seed']}: {rows}")
         for name, score in line["downstream"].items():
             cells = line["cells"].get(name, {"rmse": np.nan, "accuracy": np.nan})
             print(f"{name:18} {cells['rmse']:6.3f} {cells['accuracy']:6.3f} {score:6.3f}")

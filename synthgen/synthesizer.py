@@ -567,7 +567,7 @@ class Synthesizer:
             Every modelled column, canonical dtypes.
         multiple : int, optional
             So many tables of independent draws, for `completion.pool`. None: one table of best
-            guesses (mean or most frequent of `completion.DRAWS` draws).
+            guesses (conditional mean, or likeliest level).
 
         Raises
         ------
@@ -575,7 +575,7 @@ class Synthesizer:
             If a column with gaps was missing on every training row.
         """
         if multiple is None:
-            return [best_guess(self._completion(), frame, seed=seed)]
+            return [best_guess(self._completion(), frame)]
         return impute(self._completion(), frame, seed=seed, m=multiple)
 
     def score(self, frame: pd.DataFrame) -> pd.DataFrame:

@@ -82,8 +82,8 @@ def score_file(
 ) -> int:
     """Write how surprising each row of `data` is to the bundle, and by which columns; return rows.
 
-    Columns of the output: ``row`` (from 1, in file order), ``score`` (nats, the sum of the others),
-    then one a modelled column; the most surprising row first.
+    Columns of the output: ``row`` (from 1, in file order), ``score`` (the sum of the others), then
+    one a modelled column (`Completion.surprise`); the most surprising row first.
 
     Raises
     ------

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,10 +25,9 @@ from synthgen.encode.table import TableEncoder, views_of
 from synthgen.errors import ConfigError
 from synthgen.gan.given import Blend, Completer
 from synthgen.rng import derive, stream
-from synthgen.schema import Column
 
-#: Draws behind the best guess of one cell: their mean, or the most frequent level.
-DRAWS = 20
+#: Rows that say which surprise is usual, and the least spread of it, in nats.
+USUAL, LEAST_SPREAD = 1_000, 0.3
 #: Relations by which a known value leaves only some levels of another column.
 Deciding = Lookup | Combined | Within
 #: A frame before a relation reduced it, and which of its cells are known.
@@ -192,32 +192,70 @@ class Completion:
         kept[sorted(self.encoder.derived)] = False
         return kept
 
-    def related(self, frame: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
-        """Return a filled `frame`, its unknown cells moved to where all relations hold."""
-        reduced, _, before = self._reduce(frame, known)
-        return self._restored(reduced, before).where(~known, frame)
+    def guess(self, frame: pd.DataFrame, *, present: Sequence[str]) -> pd.DataFrame:
+        """Return `frame` with its missing cells at their best guess by what else the row holds.
+
+        That is the conditional mean of numbers and dates (least squared error) and the likeliest
+        level of all else (least error). What other columns decide is computed from these.
+        """
+        known = frame.notna()
+        asked = self.ask(frame, known, seed=0, present=present)
+        means = {
+            i: part.encoder.means
+            for i, part in enumerate(self.encoder.parts)
+            if isinstance(part.encoder, NumericEncoder) and part.encoder.prior[1:].any()
+        }
+        found = self.completer.guess(
+            asked.encoded.tokens, asked.mask, means, rows_allow=asked.allow
+        )
+        views: dict[str, dict[str, Any]] = {}
+        for i, part in enumerate(self.encoder.parts):
+            values = found[:, i]
+            if i not in means:
+                values = part.encoder.decode(Codes(values.astype(np.int32)), None)
+            views.setdefault(part.column, {})[part.view] = values
+        guessed = self.encoder.joined(views)
+        for name in views:
+            column = self.encoder.column(name)
+            if column.kind == "numeric" and column.decimals is not None:
+                guessed[name] = guessed[name].round(column.decimals)
+        columns = guessed.columns
+        filled = guessed.where(~asked.is_known[columns], asked.reduced[columns])
+        return self._restored(filled, asked.before).where(~known, frame)
 
     def surprise(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Return how surprising each cell is given the rest of its row, (N, columns).
+        """Return how much more surprising than usual each cell is, (N, columns).
 
-        In nats: -log p of what the cell holds, less what that is on average where the other cells
-        are as they are (the entropy), so that a column that nobody can guess says nothing. For
-        numbers p is a density: a wide cell counts as thin (`NumericEncoder.thinness`). A value
-        beyond all that was learnt from, or a broken relation between columns, adds -log of the
-        share of one row.
+        Surprise is -log p of what the cell holds, given the rest of its row and given parts of it
+        (`Completer.surprise`). For numbers p is a density: a wide cell counts as thin
+        (`NumericEncoder.thinness`). A value beyond all that was learnt from, or a broken relation
+        between columns, adds -log of the share of one row. What is usual, the generator's own rows
+        say: a cell counts the square of its distance above their median, in standard deviations (by
+        mean deviation, so that rare levels do not count); what is likelier than usual counts 0.
         """
         known = pd.DataFrame(True, frame.index, frame.columns)
         reduced, known, before = self._reduce(frame, known)
         encoded, _ = self._encode(reduced, known)
-        by_token = self.completer.surprise(encoded.tokens)
-        out = pd.DataFrame(0.0, frame.index, frame.columns)
-        for token, part in enumerate(self._owners):
-            out[self.encoder.parts[part].column] += by_token[:, token]
-        for name, thin in self._thinness(encoded):
-            out[name] += thin
+        nats = self._nats(encoded)
         for name, strange in self._never_seen(reduced, before):
-            out.loc[strange, name] += self._rarest
-        return out
+            nats.loc[strange, name] += self._rarest
+        nothing = np.zeros((USUAL, encoded.tokens.shape[1]), np.int32)
+        usual = self._nats(self.completer.complete(nothing, nothing > 0, seed=0))
+        middle = usual.median()
+        spread = 1.25 * (usual - middle).abs().mean() + LEAST_SPREAD
+        above = ((nats - middle) / spread).clip(lower=0.0) ** 2
+        return above[frame.columns].set_axis(frame.index)
+
+    def _nats(self, encoded: EncodedTable) -> pd.DataFrame:
+        """Return the surprise of N rows by column, derived ones among them."""
+        names = [c.name for c in self.encoder.schema.modelled]
+        nats = pd.DataFrame(0.0, range(len(encoded)), names)
+        by_token = self.completer.surprise(encoded.tokens)
+        for token, part in enumerate(self._owners):
+            nats[self.encoder.parts[part].column] += by_token[:, token]
+        for name, thin in self._thinness(encoded):
+            nats[name] += thin
+        return nats
 
     def _thinness(self, encoded: EncodedTable) -> Iterator[tuple[str, npt.NDArray[np.float64]]]:
         """Yield column and how thinly rows lie where each of N numbers is, in nats."""
@@ -335,10 +373,7 @@ def impute(completion: Completion, frame: pd.DataFrame, *, seed: int, m: int) ->
     """
     if m < 1:
         raise ConfigError("the number of imputations must be at least 1")
-    gaps = frame.index[frame.isna().any(axis=1)]
-    holes = frame.loc[gaps].reset_index(drop=True)
-    present = [name for name in frame.columns if holes[name].isna().any()]
-    drawn = []
+    (gaps, holes, present), drawn = _gaps(frame), []
     for copy in range(m):
         filled = frame.copy()
         if len(holes):
@@ -349,30 +384,26 @@ def impute(completion: Completion, frame: pd.DataFrame, *, seed: int, m: int) ->
     return drawn
 
 
-def best_guess(completion: Completion, frame: pd.DataFrame, *, seed: int) -> pd.DataFrame:
-    """Return `frame` with every missing cell at its best guess by `DRAWS` draws.
+def best_guess(completion: Completion, frame: pd.DataFrame) -> pd.DataFrame:
+    """Return `frame` with every missing cell at its best guess; see `Completion.guess`.
 
-    That is the mean of numbers and dates (least squared error) and the most frequent level of all
-    else (least error). Then unknown cells are moved to where relations between columns hold.
+    Raises
+    ------
+    ConfigError
+        If a column with gaps was missing on every training row.
     """
-    drawn = impute(completion, frame, seed=seed, m=DRAWS)
+    gaps, holes, present = _gaps(frame)
     out = frame.copy()
-    for column in completion.encoder.schema.modelled:
-        gaps = frame.index[frame[column.name].isna()]
-        if len(gaps):
-            draws = [d.loc[gaps, column.name] for d in drawn]
-            out.loc[gaps, column.name] = _central(draws, column).set_axis(gaps)
-    return completion.related(out, frame.notna())
+    if len(holes):
+        out.loc[gaps] = completion.guess(holes, present=present).set_axis(gaps)
+    return out
 
 
-def _central(draws: Sequence[pd.Series], column: Column) -> pd.Series:
-    """Return the mean of each row's draws, or its most frequent one, (N,)."""
-    if column.kind == "datetime":
-        return from_microseconds(np.mean([to_microseconds(d) for d in draws], axis=0), column)
-    if column.kind == "numeric":
-        mean = pd.Series(np.mean([d.to_numpy() for d in draws], axis=0))
-        return mean if column.decimals is None else mean.round(column.decimals)
-    return pd.concat(draws, axis=1).mode(axis=1)[0].astype(draws[0].dtype)
+def _gaps(frame: pd.DataFrame) -> tuple[pd.Index, pd.DataFrame, list[str]]:
+    """Return which rows have gaps, these rows numbered from 0, and the columns with gaps."""
+    gaps = frame.index[frame.isna().any(axis=1)]
+    holes = frame.loc[gaps].reset_index(drop=True)
+    return gaps, holes, [name for name in frame.columns if holes[name].isna().any()]
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,8 @@ class Quotas:
 def parse_match(text: str, schema: TableSchema) -> Axis:
     """Read ``COLUMN=LEVEL:SHARE,LEVEL:SHARE``; of numbers and dates also ``LOW..HIGH:SHARE``.
 
+    ``null`` is a missing cell; a level of that name is quoted.
+
     >>> from synthgen.schema import Column
     >>> age = Column(name="age", kind="numeric", decimals=0)
     >>> parse_match("age=..29:0.4,30..:0.6", TableSchema(name="t", columns=(age,))).levels[0]
@@ -121,12 +123,14 @@ def parse_match(text: str, schema: TableSchema) -> Axis:
 def _level(
     name: str, quoted: str | None, bare: str | None, schema: TableSchema
 ) -> tuple[Condition, ...]:
-    """Return the conditions of one level: a value, or the ends of a range."""
+    """Return the conditions of one level: a value, the ends of a range, or a missing cell."""
     text = quoted if quoted is not None else str(bare)
     low, dots, high = text.partition("..")
     if quoted is None and dots and name in schema.names and _is_ordered(name, schema):
         ends = [(">=", low.strip()), ("<=", high.strip())]
         level = tuple(Condition(name, op, (value,)) for op, value in ends if value)
+    elif quoted is None and text.casefold() == "null":
+        level = (Condition(name, "null", ()),)
     else:
         level = (Condition(name, "=", (text,)),)
     for condition in level:
@@ -150,6 +154,9 @@ def _share(text: str, name: str) -> float:
 
 def _disjoint(name: str, levels: Sequence[tuple[Condition, ...]], schema: TableSchema) -> None:
     column = schema.column(name)
+    if levels.count((Condition(name, "null", ()),)) > 1:
+        raise ConfigError(f"column '{name}': null is listed twice")
+    levels = [level for level in levels if level[0].operator != "null"]
     if not _is_ordered(name, schema):
         values = [
             v.casefold() if column.kind == "boolean" else v for (c,) in levels for v in c.values

@@ -256,7 +256,7 @@ def score(
     from synthgen.uses import score_file
 
     rows = score_file(bundle, data, to.absolute(), device=device or "auto", overwrite=overwrite)
-    say(f"{rows:,} rows scored, in nats; what is unusual may point at people: keep it private")
+    say(f"{rows:,} rows scored; what is unusual may point at people: keep it private")
     typer.echo(to)
 
 

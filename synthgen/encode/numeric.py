@@ -244,6 +244,18 @@ class NumericEncoder:
         out[1, self.level, self.fine] = self.upper
         return out[0], out[1]
 
+    @property
+    def means(self) -> Floats:
+        """Mean of each level, (L,), as far as its cells tell; 0 for missing."""
+        share = np.full(len(self.lower), 0.5)
+        if len(share):  # the mean of u ** a, from the inner boundary
+            share[0], share[-1] = 1 - 1 / (1 + self.tails[0]), 1 / (1 + self.tails[1])
+        total, rows = np.zeros((2, self.n_levels))
+        weights = np.maximum(self.counts[1:], 1e-9)
+        np.add.at(total, self.level, weights * (self.lower * (1 - share) + self.upper * share))
+        np.add.at(rows, self.level, weights)
+        return total / np.where(rows > 0, rows, 1)
+
     def cell_of(self, values: Floats) -> npt.NDArray[np.int64]:
         """Return the cell of each value: the one that holds it, or else the nearest.
 
@@ -287,24 +299,27 @@ class NumericEncoder:
     def thinness(self, codes: Codes) -> Floats:
         """Return -log of the density inside the cell of each of (N,) numbers, less its mean.
 
-        In nats, the mean over the rows that cells were fitted on; 0 where the cell is one value or
-        missing. Cells hold about equally many rows, so only this says how far out a number lies.
+        In nats, the mean over the rows that cells were fitted on; 0 where missing. Cells hold about
+        equally many rows, so only this says how far out a number lies. An exact value is one unit
+        wide, without units as wide as the narrowest interval.
         """
         if codes.offset is None or len(self.lower) == 0:
             return np.zeros(len(codes.coarse))
         power, width = np.ones(len(self.lower)), self.upper - self.lower
         power[0], power[-1] = self.tails
-        is_wide = width > 0
+        narrowest = self.unit or width[width > 0].min(initial=np.inf)
+        is_wide = width > narrowest
+        width = np.where(is_wide, width, 1.0 if np.isinf(narrowest) else narrowest)
         # Of w * u ** a, u uniform: -log density is log(a w) + (a - 1) log u, and E log u is -1.
-        log_scale = np.log(np.where(is_wide, power * width, 1.0))
-        rows = self.counts[1:] * is_wide
-        mean = ((log_scale - (power - 1)) * rows).sum() / max(rows.sum(), 1.0)
+        log_scale = np.log(np.where(is_wide, power, 1.0)) + np.log(width)
+        bend = np.where(is_wide, power - 1, 0.0)
+        rows = self.counts[1:]
+        mean = ((log_scale - bend) * rows).sum() / max(rows.sum(), 1.0)
         cell_at = np.zeros((self.n_levels, self.n_fine), np.int64)
         cell_at[self.level, self.fine] = np.arange(len(self.lower))
         cell = cell_at[codes.coarse, 0 if codes.fine is None else codes.fine]
         u = np.where(cell == 0, 1 - codes.offset, codes.offset).clip(LEAST_PLACE, 1.0)
-        inside = is_wide[cell] & (codes.coarse > 0)
-        return np.where(inside, log_scale[cell] + (power[cell] - 1) * np.log(u) - mean, 0.0)
+        return np.where(codes.coarse > 0, log_scale[cell] + bend[cell] * np.log(u) - mean, 0.0)
 
     def is_strange(self, values: Floats) -> npt.NDArray[np.bool_]:
         """Return which of (N,) numbers lie beyond the outermost cells."""
@@ -543,8 +558,11 @@ def _cut(known: Floats, *, k: int, budget: int, grain: float) -> tuple[Floats, F
             floor = np.nan if before < 0 else _beside(values[before], grain, 1)
             ceiling = np.nan if after == len(values) else _beside(values[after], grain, -1)
             edges = _edges(known[start:stop], k, target, grain)
-            lower += [floor, *edges]
-            upper += [*edges, ceiling]
+            # Where values are finer than the grain, boundaries may pass each other.
+            edges = [e for e in edges if not (e <= floor or e >= ceiling)]
+            if not floor >= ceiling:
+                lower += [floor, *edges]
+                upper += [*edges, ceiling]
         if after < len(values):
             lower.append(values[after])
             upper.append(values[after])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -221,8 +221,12 @@ class TableEncoder:
             )
             rng = None if habits is None else habits[i]
             decoded.setdefault(part.column, {})[part.view] = part.encoder.decode(codes, rng)
+        return self.joined(decoded)
+
+    def joined(self, views: Mapping[str, dict[str, Any]]) -> pd.DataFrame:
+        """Return the columns that are modelled, each from the values of its views."""
         return pd.DataFrame(
-            {name: _from_views(views, self.column(name)) for name, views in decoded.items()}
+            {name: _from_views(values, self.column(name)) for name, values in views.items()}
         )
 
     def canonical(self, frame: pd.DataFrame) -> pd.DataFrame:

@@ -141,6 +141,33 @@ def test_a_planted_dependence_is_used(echo: Synthesizer) -> None:
     assert (table["x"] - centre).abs().median() < 2
 
 
+def test_a_best_guess_is_what_many_draws_say(
+    tiny_synthesizer: Synthesizer, holes: pd.DataFrame
+) -> None:
+    """The mean of 200 draws of each cell, up to their standard error; of a category the mode."""
+    asked = pd.concat([holes.head(1)] * 200, ignore_index=True)
+    asked["crp"], asked["ward"], asked["cost"] = np.nan, None, np.nan
+    asked = asked.astype(holes.dtypes.to_dict())
+    [guess] = tiny_synthesizer.impute(asked.head(1), seed=0)
+    [draws] = tiny_synthesizer.impute(asked, seed=1, multiple=1)
+    for name in ("crp", "cost"):
+        error = draws[name].std() / np.sqrt(200)
+        assert abs(draws[name].mean() - guess.loc[0, name]) < 4 * error + 0.05
+    shares = draws["ward"].value_counts(normalize=True)
+    assert shares[guess.loc[0, "ward"]] > shares.max() - 0.1
+
+
+def test_a_row_that_is_unusual_throughout_is_found(echo: Synthesizer) -> None:
+    """Nothing given all others surprises in the middle of nowhere: rows are also judged whole."""
+    rows = pd.DataFrame({"a": ["p", "p"], "b": ["p", "s"], "x": [0.0, 14.0]})
+    rows = rows.astype({"a": "str", "b": "str"})
+    total = echo.score(rows).sum(axis=1)
+    assert total[1] > total[0] + 4
+    alone = echo.score(rows.tail(1))
+    assert np.allclose(alone, echo.score(rows).tail(1), rtol=1e-4)
+    assert (alone >= 0).all().all()
+
+
 def test_completions_hold_what_is_given_and_vary_in_the_rest(echo: Synthesizer) -> None:
     given = pd.DataFrame({"a": ["s", "p"]})
     frames = list(echo.complete(given, seed=0, copies=30))

@@ -22,8 +22,8 @@ SCHEMA = TableSchema(
     columns=(
         Column(name="sex", kind="categorical", categories=("F", "M")),
         Column(name="rich", kind="boolean", categories=("no", "yes")),
-        Column(name="town", kind="categorical"),
-        Column(name="age", kind="numeric", decimals=0),
+        Column(name="town", kind="categorical", nullable=True),
+        Column(name="age", kind="numeric", decimals=0, nullable=True),
         Column(name="id", kind="id"),
     ),
 )
@@ -68,9 +68,25 @@ def test_ranges_are_two_conditions() -> None:
     ]
 
 
+def test_missing_cells_have_a_share_and_a_level_of_that_name_is_quoted() -> None:
+    axis = parse_match("town=null:0.1,'null':0.2,b:0.7", SCHEMA)
+    assert axis.levels == (
+        (Condition("town", "null", ()),),
+        (Condition("town", "=", ("null",)),),
+        (Condition("town", "=", ("b",)),),
+    )
+    frame = pd.DataFrame({"town": pd.Series([None, "null", "b", "c"], dtype="str")})
+    assert axis.code(frame, SCHEMA).tolist() == [0, 1, 2, -1]
+    ages = parse_match("age=NULL:0.5,..30:0.5", SCHEMA)
+    assert ages.code(pd.DataFrame({"age": [np.nan, 3.0, 40.0]}), SCHEMA).tolist() == [0, 1, -1]
+    with pytest.raises(ConfigError, match="null is listed twice"):
+        parse_match("town=null:0.5,null:0.5", SCHEMA)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("sex=null:0.1,F:0.9", "'sex' is never missing"),
         ("sex", "a match reads"),
         ("sex=F", "a match reads"),
         ("sex=F:0.5;M:0.5", "none of the 2"),
@@ -228,6 +244,12 @@ def test_drawn_rows_have_exactly_the_shares(tiny_synthesizer: Synthesizer) -> No
     assert table.data["patient_id"].is_unique
     again = tiny_synthesizer.sample(201, seed=4, where=["ward = surgery"], match=match)
     pd.testing.assert_frame_equal(table.data, again.data)
+
+
+def test_drawn_rows_have_exactly_as_many_missing_cells(tiny_synthesizer: Synthesizer) -> None:
+    [name] = [c.name for c in tiny_synthesizer.schema.modelled if c.name == "crp"]
+    table = tiny_synthesizer.sample(50, seed=0, match=[f"{name}=null:0.3,..9.9:0.7"])
+    assert (table.data[name].isna().sum(), (table.data[name] <= 9.9).sum()) == (15, 35)
 
 
 def test_a_fair_sample_is_independent_by_count(tiny_synthesizer: Synthesizer) -> None:

@@ -417,3 +417,29 @@ def test_further_out_in_a_tail_rows_are_thinner() -> None:
     mean = (0 + np.log(8) - 1) / 2
     thin = encoder.thinness(encoder.encode(np.array([2.0, 5.0])))
     assert thin == pytest.approx([np.log(4) - mean, np.log(8) - mean])
+
+
+def test_an_exact_value_is_one_unit_wide() -> None:
+    """A value and an interval of eight units, as many rows in each: log 8 apart, with mean 0."""
+    encoder = fit([3.0] * 40 + [*range(5, 13)] * 5, min_rows=40)
+    assert (encoder.upper - encoder.lower)[0] == 0
+    thin = encoder.thinness(encoder.encode(np.array([3.0])))
+    width = encoder.upper[-1] - encoder.lower[-1]
+    power = encoder.tails[1]
+    assert thin == pytest.approx([-(np.log(power * width) - (power - 1)) / 2])
+
+
+def test_means_of_levels_by_hand() -> None:
+    """Cells from 0 to 1 and from 1 to 5: 0.5, and 3 if even, 1 + 4 / 3 where it thins out."""
+    assert _two_cells().means.tolist() == [0.0, 0.5, 3.0]
+    assert _two_cells((1.0, 2.0)).means == pytest.approx([0.0, 0.5, 1 + 4 / 3])
+    assert _two_cells((3.0, 1.0)).means == pytest.approx([0.0, 1 - 1 / 4, 3.0])
+
+
+def test_values_finer_than_the_grain_turn_no_cell_inside_out() -> None:
+    """Two exact values four ten-millionths apart, ten rows between them, a grain of 1e-6."""
+    between = [1.0555556] * 3 + [1.0555557] * 6 + [1.0555558]
+    values = [*np.linspace(0, 10, 100), *[1.0555555] * 10, *between, *[1.0555559] * 12]
+    encoder = fit(values, decimals=None, min_rows=10)
+    assert (encoder.lower <= encoder.upper).all()
+    assert reloaded(encoder).lower.tolist() == encoder.lower.tolist()
