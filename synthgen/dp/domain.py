@@ -51,8 +51,13 @@ FIRST_TAIL = 1 / 2
 def check_public(schema: TableSchema, *, charge_metadata: bool = False) -> None:
     """Raise ConfigError listing every column whose values are not public by declaration.
 
-    With `charge_metadata` bounds and categories may be left out: they are found and charged.
+    With `charge_metadata` bounds and categories may be left out: they are found and charged. Rules
+    between columns are refused: nothing here keeps them.
     """
+    if schema.constraints:
+        raise ConfigError(
+            "differential privacy does not keep rules between columns yet: drop each [[constraint]]"
+        )
     problems = [
         f"  - column '{c.name}': {what}"
         for c in schema.columns

@@ -235,12 +235,7 @@ def _refuse_unprivate(config: RunConfig) -> None:
         raise ConfigError("a preview shows real columns, not covered by epsilon: leave it out")
     asked = config.train.dp
     charged = asked is not None and asked.charge_metadata
-    schema = TableSchema.load(config.schema_path)
-    if schema.constraints:
-        raise ConfigError(
-            "differential privacy does not keep rules between columns yet: drop each [[constraint]]"
-        )
-    check_public(schema, charge_metadata=charged)
+    check_public(TableSchema.load(config.schema_path), charge_metadata=charged)
 
 
 def _refuse_unlearnable(table: PackedTable) -> None:
