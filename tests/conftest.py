@@ -166,13 +166,17 @@ def _serve_prefect(
 
 
 def wait_until(
-    holds: Callable[[], object], seconds: float, otherwise: Callable[[], str] = lambda: ""
+    holds: Callable[[], object],
+    seconds: float,
+    otherwise: Callable[[], str] = lambda: "",
+    *,
+    every: float = 0.5,
 ) -> None:
     """Return when `holds`; fail after so many seconds, with what `otherwise` tells."""
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end, otherwise()[-3_000:]
-        time.sleep(0.5)
+        time.sleep(every)
 
 
 def _answers(url: str) -> bool:
