@@ -10,6 +10,9 @@ numbers). `phishing`: phishing among honest web pages (UCI's, 702 and 37 rows of
 package river: ``pip install --no-deps river==0.26.1``; left out without). Needs no other file. A
 line of RESULTS.jsonl is one table and seed: what is there already is not done again.
 
+Beside the whole score stand its parts: surprise of cells, isolation among the generator's own rows,
+and the score with a critic of the training rows, as ``synthgen score --run`` adds it.
+
 The last results, with the machine, are in docs/imputing.md.
 """
 
@@ -33,6 +36,7 @@ from sklearn.ensemble import IsolationForest
 from sklearn.metrics import average_precision_score, roc_auc_score
 from tables import demo
 
+from synthgen.ask.scoring import ISOLATION
 from synthgen.config import RunConfig
 from synthgen.conform import conform
 from synthgen.infer import infer
@@ -102,12 +106,20 @@ def measured(table: str, rows: int, seed: int) -> dict[str, Any]:
     real: RealTable = conform(source.batches(), infer(source))
     start = time.process_time()
     fitted = Synthesizer.fit(real, config=RunConfig(), seed=seed, device="cpu")
-    ours = fitted.score(real.data[[c.name for c in real.schema.modelled]]).sum(axis=1)
+    rows = real.data[[c.name for c in real.schema.modelled]]
+    parts = fitted.score(rows)
     spent = time.process_time() - start
+    criticised = fitted.score(rows, critic_of=rows)
     coded = pd.get_dummies(frame)
     coded = coded.fillna(coded.median()).astype(float)
     forest = IsolationForest(n_estimators=300, random_state=seed).fit(coded)
-    said = {"synthgen": ours.to_numpy(), "isolation forest": -forest.score_samples(coded)}
+    said = {
+        "synthgen": parts.sum(axis=1),
+        "cells": parts.drop(columns=ISOLATION).sum(axis=1),
+        "isolation": parts[ISOLATION],
+        "with critic": criticised.sum(axis=1),
+        "isolation forest": -forest.score_samples(coded),
+    }
     return {
         name: {
             "auc": float(roc_auc_score(strange, score)),
@@ -133,10 +145,11 @@ def main() -> None:
                 with args.out.open("a") as file:
                     file.write(json.dumps(line) + "\n")
     for line in sorted(lines_of(args.out), key=lambda x: (x["table"], x["seed"])):
-        ours, forest = line["synthgen"], line["isolation forest"]
+        arms = {k: v for k, v in line.items() if isinstance(v, dict)}
+        said = ", ".join(f"{k} {v['auc']:.3f} ({v['ap']:.3f})" for k, v in arms.items())
         print(
-            f"{line['table']:8} {line['seed']} {line['rows']:5} rows, {line['strange']:3} unusual: "
-            f"AUC {ours['auc']:.3f} / {forest['auc']:.3f}, AP {ours['ap']:.3f} / {forest['ap']:.3f}"
+            f"{line['table']:8} {line['seed']} {line['rows']:5} rows, {line['strange']:3} unusual, "
+            f"AUC (AP): {said}"
         )
 
 

@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,11 @@ from synthgen.ask import conditions as cond
 from synthgen.ask.completion import Completion, best_guess, impute
 from synthgen.ask.conditions import Condition
 from synthgen.ask.control import AS_LEARNT, Control
+from synthgen.ask.critic import Critic
 from synthgen.ask.impossible import together
 from synthgen.ask.quotas import Quotas, mixed, parse_match, plan
 from synthgen.ask.restriction import restriction, satisfying, style
+from synthgen.ask.scoring import Scorer
 from synthgen.ask.translation import translate
 from synthgen.config import (
     DriftConfig,
@@ -578,12 +581,37 @@ class Synthesizer:
             return [best_guess(self._completion(), frame)]
         return impute(self._completion(), frame, seed=seed, m=multiple)
 
-    def score(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Return how surprising each cell of the (N, columns) `frame` is; a row's sum is its score.
+    def score(self, frame: pd.DataFrame, *, critic_of: pd.DataFrame | None = None) -> pd.DataFrame:
+        """Return what each column and the row as a whole add to a row's score, its sum.
 
-        See `completion.Completion.surprise`. Nothing is drawn.
+        See `scoring.Scorer.score`. What is usual is drawn once; keep the synthesizer to ask again.
+
+        Parameters
+        ----------
+        frame : DataFrame
+            N rows of every modelled column, canonical dtypes.
+        critic_of : DataFrame, optional
+            The real rows of training: a critic learns from them and adds its own score. They are
+            kept nowhere.
+
+        Raises
+        ------
+        ConfigError
+            If `critic_of` has too few rows, or this was trained with differential privacy, which
+            does not cover what a critic would tell of them.
         """
-        return self._completion().surprise(frame)
+        if critic_of is None:
+            return self._scorer.score(frame)
+        if self.config.train.dp is not None:
+            raise ConfigError(
+                "trained with differential privacy, which does not cover a critic of the training "
+                "rows; score with the bundle alone"
+            )
+        return self._scorer.score(frame, Critic.fit(critic_of, list(self.schema.modelled)))
+
+    @cached_property
+    def _scorer(self) -> Scorer:
+        return Scorer(self._completion())
 
     def translate(
         self, frame: pd.DataFrame, to: Synthesizer, *, keep: Collection[str] = (), seed: int

@@ -1,4 +1,4 @@
-"""Tables of which some cells are known: completed, imputed, scored; and what m imputations say.
+"""Tables of which some cells are known: completed, imputed; how surprising cells are; pooling.
 
 All three ask the same trained generator, p(unknown | any known). Relations between columns hold:
 what a known value decides is computed, not drawn, and known cells stay as they are.
@@ -25,9 +25,8 @@ from synthgen.encode.table import TableEncoder, views_of
 from synthgen.errors import ConfigError
 from synthgen.gan.given import Blend, Completer
 from synthgen.rng import derive, stream
+from synthgen.table import canonical_dtype
 
-#: Rows that say which surprise is usual, and the least spread of it, in nats.
-USUAL, LEAST_SPREAD = 1_000, 0.3
 #: Relations by which a known value leaves only some levels of another column.
 Deciding = Lookup | Combined | Within
 #: A frame before a relation reduced it, and which of its cells are known.
@@ -223,15 +222,13 @@ class Completion:
         filled = guessed.where(~asked.is_known[columns], asked.reduced[columns])
         return self._restored(filled, asked.before).where(~known, frame)
 
-    def surprise(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Return how much more surprising than usual each cell is, (N, columns).
+    def nats(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Return how surprising each cell is, (N, columns), rows numbered from 0, in nats.
 
         Surprise is -log p of what the cell holds, given the rest of its row and given parts of it
         (`Completer.surprise`). For numbers p is a density: a wide cell counts as thin
         (`NumericEncoder.thinness`). A value beyond all that was learnt from, or a broken relation
-        between columns, adds -log of the share of one row. What is usual, the generator's own rows
-        say: a cell counts the square of its distance above their median, in standard deviations (by
-        mean deviation, so that rare levels do not count); what is likelier than usual counts 0.
+        between columns, adds -log of the share of one row.
         """
         known = pd.DataFrame(True, frame.index, frame.columns)
         reduced, known, before = self._reduce(frame, known)
@@ -239,12 +236,15 @@ class Completion:
         nats = self._nats(encoded)
         for name, strange in self._never_seen(reduced, before):
             nats.loc[strange, name] += self._rarest
-        nothing = np.zeros((USUAL, encoded.tokens.shape[1]), np.int32)
-        usual = self._nats(self.completer.complete(nothing, nothing > 0, seed=0))
-        middle = usual.median()
-        spread = 1.25 * (usual - middle).abs().mean() + LEAST_SPREAD
-        above = ((nats - middle) / spread).clip(lower=0.0) ** 2
-        return above[frame.columns].set_axis(frame.index)
+        return nats
+
+    def rows(self, n: int, *, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Return `n` rows of the generator's own, and the surprise of their cells (see `nats`)."""
+        kinds = {c.name: canonical_dtype(c) for c in self.encoder.schema.modelled}
+        empty = pd.DataFrame(index=range(n), columns=list(kinds), dtype=object).astype(kinds)
+        asked = self.ask(empty, pd.DataFrame(False, empty.index, empty.columns), seed=seed)
+        drawn = self.completer.complete(asked.encoded.tokens, asked.mask, seed=seed)
+        return self.answer(asked, drawn, seed=seed), self._nats(drawn)
 
     def _nats(self, encoded: EncodedTable) -> pd.DataFrame:
         """Return the surprise of N rows by column, derived ones among them."""

@@ -165,7 +165,6 @@ def test_a_row_that_is_unusual_throughout_is_found(echo: Synthesizer) -> None:
     assert total[1] > total[0] + 4
     alone = echo.score(rows.tail(1))
     assert np.allclose(alone, echo.score(rows).tail(1), rtol=1e-4)
-    assert (alone >= 0).all().all()
 
 
 def test_completions_hold_what_is_given_and_vary_in_the_rest(echo: Synthesizer) -> None:
@@ -219,8 +218,8 @@ def test_the_verbs(bundle: Path, demo_files: Path, tmp_path: Path) -> None:
     scores = pd.read_csv(tmp_path / "scores.csv")
     assert scores["score"].is_monotonic_decreasing
     assert sorted(scores["row"]) == list(range(1, 1_501))
-    by_column = scores.filter(like="of ").sum(axis=1)
-    assert np.allclose(scores["score"], by_column, atol=0.01)
+    parts = scores.drop(columns=["row", "score"]).sum(axis=1)
+    assert np.allclose(scores["score"], parts, atol=0.01)
 
 
 def test_given_rows_are_completed(bundle: Path, tmp_path: Path) -> None:
