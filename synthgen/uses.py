@@ -7,10 +7,11 @@ mode 0600, and nothing here passes a gate.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.csv as pa_csv
@@ -23,7 +24,7 @@ from synthgen.rng import seed_or_fresh
 from synthgen.schema import Column, TableSchema
 from synthgen.sinks.formats import column_text
 from synthgen.sinks.local import LocalFile
-from synthgen.table import RealTable, to_arrow
+from synthgen.table import RealTable, read_frame, to_arrow
 from synthgen.uri import local_path
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 IMPUTATION = "imputation"
 #: Column of a row's score, and of its number in the file, from 1.
 SCORE, ROW = "score", "row"
+#: Most rows that are translated back.
+MAX_CYCLE = 10_000
 
 
 def impute_file(
@@ -78,26 +81,43 @@ def impute_file(
 
 
 def score_file(
-    bundle: Path, data: str, target: Path, *, device: str = "auto", overwrite: bool = False
+    bundle: Path,
+    data: str,
+    target: Path,
+    *,
+    critic_of: Path | None = None,
+    device: str = "auto",
+    overwrite: bool = False,
 ) -> int:
-    """Write how surprising each row of `data` is to the bundle, and by which columns; return rows.
+    """Write how unusual each row of `data` is to the bundle, and by what; return rows.
 
     Columns of the output: ``row`` (from 1, in file order), ``score`` (the sum of the others), then
-    one a modelled column (`Completion.surprise`); the most surprising row first.
+    one a modelled column and ``isolation`` (`Scorer.score`); the most unusual row first.
+
+    Parameters
+    ----------
+    critic_of : Path, optional
+        The table that the bundle was trained on (`RunFolder.train_path`): a critic is fitted on it
+        now, adds the column ``critic``, and is kept nowhere.
 
     Raises
     ------
     DataError
         If `data` lacks columns of the bundle's schema, or cells are not of their kind.
+    ConfigError
+        If there can be no critic (`Synthesizer.score`).
     """
     place = LocalFile(target.absolute())
     place.check(overwrite=overwrite)
     with place.hold(), boundary("score"):
         fitted, table = _read(bundle, data, device)
         names = [c.name for c in table.schema.modelled]
-        by_column = fitted.score(table.data[names])
-        scores = pd.DataFrame({ROW: range(1, len(table) + 1), SCORE: by_column.sum(axis=1)})
-        scores = pd.concat([scores.astype(float), by_column.add_prefix("of ")], axis=1)
+        real = None if critic_of is None else read_frame(critic_of, fitted.schema)[names]
+        parts = fitted.score(table.data[names], critic_of=real)
+        scores = pd.DataFrame({ROW: range(1, len(table) + 1), SCORE: parts.sum(axis=1)})
+        wholes = list(parts.columns[len(names) :])
+        parts.columns = [*(f"of {n}" for n in names), *(n.strip("()") for n in wholes)]
+        scores = pd.concat([scores.astype(float), parts], axis=1)
         scores = scores.sort_values(SCORE, ascending=False, kind="stable")
         digits = {ROW: 0}
         columns = [
@@ -105,6 +125,34 @@ def score_file(
         ]
         write(place.path, scores, TableSchema(name="scores", columns=tuple(columns)))
         return len(table)
+
+
+@dataclass(frozen=True)
+class Translated:
+    """What a translation did.
+
+    Attributes
+    ----------
+    rows : int
+    back : dict of str to float
+        Of each column that may change, the share of cells that come back (`came_back`).
+    """
+
+    rows: int
+    back: dict[str, float]
+
+    @property
+    def share_back(self) -> float:
+        """Of all cells that may change; 1 if there is none."""
+        return sum(self.back.values()) / len(self.back) if self.back else 1.0
+
+    def __str__(self) -> str:
+        said = f"{self.rows:,} rows translated; there and back {self.share_back:.1%} of the cells "
+        said += "that may change are as they were"
+        if self.back:
+            name = min(self.back, key=lambda n: self.back[n])
+            said += f" (least: column '{name}', {self.back[name]:.1%})"
+        return said
 
 
 def translate_file(
@@ -117,10 +165,11 @@ def translate_file(
     keep: Sequence[str] = (),
     device: str = "auto",
     overwrite: bool = False,
-) -> int:
-    """Rewrite rows of the source bundle's domain as if from the other's; return the rows.
+) -> Translated:
+    """Rewrite rows of the source bundle's domain as if from the other's.
 
-    Columns in `keep`, ids and personal data stay as they are.
+    Columns in `keep`, ids and personal data stay as they are. The rows are also translated back, to
+    say how many cells return; of more than `MAX_CYCLE` rows, as many spread over the file.
 
     Parameters
     ----------
@@ -134,6 +183,7 @@ def translate_file(
     SchemaError, ConfigError
         If the bundles model other columns, or not one that is to stay.
     """
+    from synthgen.ask.translation import came_back
     from synthgen.synthesizer import Synthesizer
 
     place = LocalFile(target.absolute())
@@ -145,8 +195,12 @@ def translate_file(
         moved = fitted.translate(table.data[names], other, keep=keep, seed=seed)
         columns = tuple(_written(c, other.schema) for c in table.schema.columns)
         frame = table.data.assign(**{n: moved[n] for n in names})
+        asked = np.arange(0, len(frame), max(1, -(-len(frame) // MAX_CYCLE)))
+        there = moved.iloc[asked].reset_index(drop=True)
+        back = other.translate(there, fitted, keep=keep, seed=seed)
+        shares = came_back(table.data.iloc[asked], back, [n for n in names if n not in keep])
         write(place.path, frame, replace(table.schema, columns=columns))
-        return len(frame)
+        return Translated(len(frame), shares)
 
 
 def _written(column: Column, schema: TableSchema) -> Column:

@@ -28,6 +28,8 @@ from synthgen.encode.table import Part
 from synthgen.rng import stream
 
 Levels = npt.NDArray[np.int64]
+#: A number or date has come back if it is this near, in standard deviations of its column.
+NEAR = 0.05
 #: Rows that are translated together.
 BATCH = 2_048
 _TINY = 1e-12
@@ -62,6 +64,29 @@ def translate(
         tokens[rows], offsets[rows] = there.rows(wanted, rows, ranked, chances)
     moved = EncodedTable(tokens, offsets, target.encoder.layout)
     return target.answer(wanted, moved, seed=seed)
+
+
+def came_back(frame: pd.DataFrame, back: pd.DataFrame, names: Collection[str]) -> dict[str, float]:
+    """Return the share of rows whose cell is as it was, by column of `names`.
+
+    That is how well a translation keeps its cycle: `back` is `frame` translated to the other domain
+    and from there to its own. A number or date is as it was within `NEAR` standard deviations of
+    its column in `frame`; all else if equal; a missing cell if it is missing again.
+
+    >>> was = pd.DataFrame({"x": [0.0, 10.0, None, 5.0]})
+    >>> came_back(was, pd.DataFrame({"x": [0.1, 7.0, None, None]}), ["x"])
+    {'x': 0.5}
+    """
+    shares = {}
+    for name in names:
+        a, b = frame[name].reset_index(drop=True), back[name].reset_index(drop=True)
+        gone = a.isna() & b.isna()
+        if pd.api.types.is_datetime64_any_dtype(a) or pd.api.types.is_float_dtype(a):
+            same = (a - b).abs() <= NEAR * a.std()
+        else:
+            same = (a == b).fillna(False)
+        shares[name] = float((same | gone).astype(bool).mean()) if len(a) else 1.0
+    return shares
 
 
 @dataclass(frozen=True)

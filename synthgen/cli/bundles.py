@@ -244,18 +244,42 @@ def impute(
 @verb
 def score(
     data: Annotated[str, typer.Argument(help="Table to score: CSV or Parquet.")],
-    bundle: Bundle,
     to: Annotated[Path, typer.Option("--to", help="Target: .csv or .parquet.")],
+    bundle: Annotated[Path | None, typer.Option("--bundle", help="Bundle folder.")] = None,
+    run: Annotated[
+        Path | None,
+        typer.Option("--run", help="Run folder instead: a critic of its training rows as well."),
+    ] = None,
     device: Device = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Say how unusual each row of a table is, and by which columns; the most unusual first.
+    """Say how unusual each row of a table is, and by what; the most unusual first.
+
+    With a run folder a critic of whole rows, fitted now on its private rows, adds to the score.
 
     Example: synthgen score claims.csv --bundle claims.bundle --to unusual.csv
     """
+    from synthgen.run_folder import RunFolder
     from synthgen.uses import score_file
 
-    rows = score_file(bundle, data, to.absolute(), device=device or "auto", overwrite=overwrite)
+    if (bundle is None) == (run is None):
+        raise ConfigError("give --bundle, or --run for the critic as well; not both")
+    critic_of = None
+    if run is not None:
+        bundle, critic_of = RunFolder(run).bundle_path, RunFolder(run).train_path
+        if not critic_of.exists():
+            raise ConfigError(
+                f"{run}: no private training rows there, and a critic needs them; use --bundle"
+            )
+    assert bundle is not None
+    rows = score_file(
+        bundle,
+        data,
+        to.absolute(),
+        critic_of=critic_of,
+        device=device or "auto",
+        overwrite=overwrite,
+    )
     say(f"{rows:,} rows scored; what is unusual may point at people: keep it private")
     typer.echo(to)
 
@@ -277,7 +301,8 @@ def translate(
     """Rewrite rows of one domain (a site, a year) as if from another, row by row.
 
     Each number takes the value of the same rank among like rows of the other domain; a category
-    stays as often as both allow. Ids and personal data stay. The output tells of real rows.
+    stays as often as both allow. Ids and personal data stay. The output tells of real rows. What
+    share of cells comes back, if the rows are translated back, is said.
 
     Example: synthgen translate north.csv --from north.bundle --to south.bundle --keep age,sex
     --out as-if-south.csv
@@ -285,7 +310,7 @@ def translate(
     from synthgen.rng import seed_or_fresh
     from synthgen.uses import translate_file
 
-    rows = translate_file(
+    done = translate_file(
         source,
         domain,
         data,
@@ -295,7 +320,8 @@ def translate(
         device=device or "auto",
         overwrite=overwrite,
     )
-    say(f"{rows:,} rows translated; the file tells of real rows: it has passed no gate")
+    say(str(done))
+    say("the file tells of real rows: it has passed no gate")
     typer.echo(out)
 
 
