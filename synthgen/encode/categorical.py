@@ -137,8 +137,7 @@ class CategoricalEncoder:
 
     def decode(self, codes: Codes, rng: np.random.Generator | None) -> pd.Series:
         """Return (N,) texts."""
-        table = np.array(self.texts, object)
-        return pd.Series(table[codes.coarse], dtype="str")
+        return pd.Series(pd.array(self.texts, dtype="str").take(codes.coarse))
 
     def to_json(self) -> dict[str, Any]:
         """Return levels and counts."""

@@ -352,8 +352,9 @@ class NumericEncoder:
                     values[inside], lower[inside], upper[inside], codes.coarse[inside], rng
                 )
             # A boundary is no value: what falls on it is the nearest whole unit inside.
-            values = np.round(values / self.unit).clip(*units_within(lower, upper, self.unit))
-            values = values * self.unit
+            first_unit, last_unit = units_within(*self.cells, self.unit)
+            ends = first_unit[codes.coarse, fine], last_unit[codes.coarse, fine]
+            values = np.round(values / self.unit).clip(*ends) * self.unit
             values = np.round(values, _places(self.unit))
         return np.where(codes.coarse == 0, np.nan, values)
 

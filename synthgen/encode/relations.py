@@ -288,10 +288,11 @@ class Lookup(_Dropped):
     def restore(self, frame: pd.DataFrame) -> None:
         """Look up every row's level."""
         table = dict(zip(self.levels, self.values, strict=True))
-        keys = frame[self.source].astype(object)
-        keys = keys.where(keys.notna(), None)
-        other = self.values[-1]
-        frame[self.derived] = pd.Series([table.get(k, other) for k in keys], index=frame.index)
+        codes, keys = pd.factorize(frame[self.source])
+        # A missing level has code -1, which takes the last value.
+        missing = [None] if (codes < 0).any() else []
+        found = [table.get(key, self.values[-1]) for key in [*keys, *missing]]
+        frame[self.derived] = pd.Series(found).take(codes).set_axis(frame.index)
 
     def broken(self, frame: pd.DataFrame) -> npt.NDArray[np.bool_]:
         """Return which rows of a listed level have another value than it decides."""

@@ -131,5 +131,53 @@ class Folded:
         return change.add_(state)
 
 
+class SideBySide(Folded):
+    """G blocks of B rows, each asked for a token of its own: few large products, as GPUs like them.
+
+    Levels are numbered to the largest token's; a smaller token's last ones are impossible.
+    """
+
+    def __init__(self, skeleton: Skeleton) -> None:
+        super().__init__(skeleton)
+        device, n_coarse = self._bias.device, skeleton.n_coarse
+        self._starts = torch.tensor(skeleton.starts, device=device)
+        self.sizes = torch.tensor(skeleton.sizes, device=device)
+        self._parents = torch.tensor(skeleton.parents, dtype=torch.int64, device=device)
+        kinds = (skeleton.sizes[:n_coarse], skeleton.sizes[n_coarse:])
+        self._levels = [torch.arange(max(sizes, default=0), device=device) for sizes in kinds]
+        biases = list(skeleton.fine_bias)
+        shape = (len(biases), max((len(b) for b in biases), default=0), len(self._levels[1]))
+        self._fine_bias = torch.zeros(shape, device=device)
+        for j, bias in enumerate(biases):
+            self._fine_bias[j, : bias.shape[0], : bias.shape[1]] = bias
+
+    @property
+    def n_levels(self) -> int:
+        """How many logits a row has at most."""
+        return max(map(len, self._levels))
+
+    def logits_of(self, hidden: Hidden, asked: Tensor, tokens: Tensor, *, fine: bool) -> Tensor:
+        """Return the logits (G, B, L) of tokens `asked` (G,): all fine or all coarse.
+
+        `hidden` is that of G * B rows; `tokens` (G, B, T) holds the fine tokens' parents.
+        """
+        x, g = (part.view(len(asked), -1, part.shape[1]) for part in hidden)
+        levels = self._levels[fine]
+        rows = (self._starts[asked, None] + levels).clamp(max=len(self._bias) - 1)
+        bias = self._bias[rows].where(levels < self.sizes[asked, None], -torch.inf)
+        logits = torch.baddbmm(bias[:, None], x, self._head[rows].mT)
+        logits = logits + torch.bmm(g, self._last_head[rows].mT)
+        if fine:
+            of = asked - self._skeleton.n_coarse
+            parents = self._parents[of, None, None].expand(-1, tokens.shape[1], 1)
+            logits = logits + self._fine_bias[of[:, None], tokens.gather(2, parents).squeeze(2)]
+        return logits
+
+    def show_of(self, state: Tensor, asked: Tensor, chosen: Tensor) -> Tensor:
+        """Return the state once the levels (G, B) of tokens `asked` (G,) are known as well."""
+        rows = (self._starts[asked, None] + chosen).flatten()
+        return self._change.index_select(1, rows).add_(state)
+
+
 def _cast(layer: torch.nn.Linear, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     return layer.weight.to(dtype), layer.bias.to(dtype)

@@ -20,7 +20,7 @@ from torch import Tensor
 from synthgen.encode.column import EncodedTable, Layout
 from synthgen.errors import DataError
 from synthgen.gan.nets import Detail, Generator
-from synthgen.gan.passes import passes
+from synthgen.gan.passes import Folded, SideBySide, passes
 from synthgen.rng import derive, stream
 
 #: Rows drawn together, in one order. Part of what a seed means: another size gives other rows.
@@ -28,6 +28,10 @@ from synthgen.rng import derive, stream
 BLOCK = 512
 #: Blocks of a chunk; part of what a seed means as well.
 CHUNK = 64
+#: Devices on which blocks are drawn side by side: where asking for a kernel is what takes the time.
+PARALLEL = ("cuda",)
+#: Logits of a pass over blocks side by side, at most: 256 MiB.
+MAX_LOGITS = 2**26
 _IMPOSSIBLE = -1e9
 
 
@@ -183,6 +187,9 @@ class Drawer:
         self._first, self._style = restriction.first, style
         self._rules = {t: log_weights(w, self._device) for t, w in restriction.weights.items()}
         self._partners = restriction.partners(self._device)
+        free = (restriction, style, steps) == (Restriction(), PLAIN, None)
+        beside = free and isinstance(self._passes, Folded) and self._device.type in PARALLEL
+        self._beside = SideBySide(generator.skeleton) if beside else None
         self._tails = Tails(layout, seed, 0)
 
     def draw(self, blocks: range) -> EncodedTable:
@@ -195,16 +202,69 @@ class Drawer:
         """
         if blocks.start % CHUNK == 0:
             self._tails = Tails(self._layout, self._seed, blocks.start // CHUNK)
-        drawn = [self._block(number) for number in blocks]
+        if self._beside is None:
+            drawn = [self._block(number) for number in blocks]
+        else:
+            drawn = self._side_by_side(self._beside, blocks)
         tokens, offsets = (np.concatenate(part) for part in zip(*drawn, strict=True))
         table = EncodedTable(tokens, offsets, self._layout)
         self._tails.spread(table)
         return table
 
+    def _noise(self, number: int) -> torch.Generator:
+        """Return the random stream of one block."""
+        return torch.Generator(self._device).manual_seed(derive(self._seed, "sample", number))
+
+    @torch.no_grad()
+    def _side_by_side(self, net: SideBySide, blocks: range) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Return the tokens and the offsets of the blocks, drawn in groups of a fixed size.
+
+        A fixed size, because the sums of a product may depend on it.
+        """
+        size = int(2 ** np.clip(math.log2(MAX_LOGITS / BLOCK / net.n_levels) // 1, 0, 6))
+        drawn = []
+        for first in range(blocks.start // size * size, blocks.stop, size):
+            noises = [self._noise(number) for number in range(first, first + size)]
+            tokens = self._tokens_of(net, noises)
+            offsets = torch.stack(
+                [
+                    draw_offsets(self._detail, self._layout, rows, noise)
+                    for rows, noise in zip(tokens, noises, strict=True)
+                ]
+            )
+            group = zip(tokens.to("cpu", torch.int32).numpy(), offsets.cpu().numpy(), strict=True)
+            drawn += [pair for number, pair in enumerate(group, first) if number in blocks]
+        return drawn
+
+    def _tokens_of(self, net: SideBySide, noises: list[torch.Generator]) -> Tensor:
+        """Return the tokens (G, BLOCK, T) of as many blocks; each has its order, coarse first.
+
+        The host never waits for a value: all that is random is drawn beforehand.
+        """
+        n_tokens, c, device = len(self._layout.sizes), self._layout.n_coarse, self._device
+
+        def uniform(*shape: int) -> Tensor:
+            parts = [torch.rand(shape, generator=noise, device=device) for noise in noises]
+            return torch.stack(parts)
+
+        places = uniform(n_tokens)
+        order = torch.cat([places[:, :c].argsort(dim=1), c + places[:, c:].argsort(dim=1)], dim=1)
+        inside = uniform(n_tokens, BLOCK)
+        points = (uniform(n_tokens, BLOCK).argsort(dim=2) + inside) / BLOCK
+        tokens = torch.zeros(len(noises), BLOCK, n_tokens, dtype=torch.int64, device=device)
+        state = net.start(len(noises) * BLOCK)
+        for place in range(n_tokens):
+            asked = order[:, place]
+            logits = net.logits_of(net.hidden(state), asked, tokens, fine=place >= c)
+            chosen = levels_at(logits, points[:, place]).minimum(net.sizes[asked, None] - 1)
+            tokens.scatter_(2, asked[:, None, None].expand(-1, BLOCK, 1), chosen[..., None])
+            state = net.show_of(state, asked, chosen)
+        return tokens
+
     @torch.no_grad()
     def _block(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the tokens and the offsets of one block."""
-        noise = torch.Generator(self._device).manual_seed(derive(self._seed, "sample", number))
+        noise = self._noise(number)
         groups = visiting_groups(self._layout, self._first, self._steps, noise)
         tokens, _ = self._tokens(groups, noise)
         offsets = draw_offsets(self._detail, self._layout, tokens, noise)
@@ -341,11 +401,15 @@ def draw_levels(logits: Tensor, noise: torch.Generator) -> Tensor:
     each of B equal strata, so that the block's marginals scatter less than those of B independent
     draws.
     """
-    n_rows, n_levels = logits.shape
-    weights = (logits - logits.amax(dim=1, keepdim=True)).exp_()
-    cumulative = weights.cumsum(dim=1)
+    n_rows = len(logits)
     stratum = torch.randperm(n_rows, generator=noise, device=logits.device)
     inside = torch.rand(n_rows, generator=noise, device=logits.device)
-    uniform = ((stratum + inside) / n_rows).clamp(1e-7, 1 - 1e-7)
-    target = (uniform * cumulative[:, -1])[:, None]
-    return torch.searchsorted(cumulative, target).squeeze(1).clamp(max=n_levels - 1)
+    return levels_at(logits, (stratum + inside) / n_rows)
+
+
+def levels_at(logits: Tensor, uniform: Tensor) -> Tensor:
+    """Return the levels (...) at which (..., L) distribution functions reach `uniform` (...)."""
+    cumulative = (logits - logits.amax(dim=-1, keepdim=True)).exp_().cumsum(dim=-1)
+    target = uniform.clamp(1e-7, 1 - 1e-7) * cumulative[..., -1]
+    found = torch.searchsorted(cumulative, target[..., None]).squeeze(-1)
+    return found.clamp(max=logits.shape[-1] - 1)

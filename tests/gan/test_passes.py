@@ -7,7 +7,7 @@ import torch
 
 from synthgen.encode.column import Layout
 from synthgen.gan.nets import Skeleton
-from synthgen.gan.passes import Folded, Recomputed
+from synthgen.gan.passes import Folded, Recomputed, SideBySide
 from synthgen.gan.sample import BLOCK, Prefixes
 
 
@@ -71,3 +71,29 @@ def test_copied_rows_have_the_prefixes_of_their_originals() -> None:
     some, of = prefixes.distinct()
     assert levels[rows][some].tolist() == [1, 2]
     assert torch.equal(levels[rows][some][of], levels[rows])
+
+
+@torch.no_grad()
+def test_blocks_side_by_side_are_asked_what_each_alone_is(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("synthgen.gan.passes.product_dtype", lambda device: torch.float32)
+    skeleton = trained(layout, depth=2)
+    alone, beside = Folded(skeleton), SideBySide(skeleton)
+    sizes, coarse = layout.sizes.tolist(), layout.n_coarse
+    tokens = torch.zeros(3, 8, len(sizes), dtype=torch.int64)
+    states, state = [alone.start(8) for _ in range(3)], beside.start(24)
+    orders = torch.tensor(
+        [[*range(len(sizes))], [*reversed(range(coarse)), *range(coarse, len(sizes))]]
+    )
+    for place in range(len(sizes)):
+        asked = orders[[0, 1, 0], place]
+        logits = beside.logits_of(beside.hidden(state), asked, tokens, fine=place >= coarse)
+        chosen = torch.stack([torch.randint(0, sizes[t], (8,)) for t in asked.tolist()])
+        for block, token in enumerate(asked.tolist()):
+            expected = alone.logits(alone.hidden(states[block]), token, tokens[block])
+            torch.testing.assert_close(logits[block, :, : sizes[token]], expected)
+            assert logits[block, :, sizes[token] :].isneginf().all()
+            states[block] = alone.show(states[block], token, chosen[block])
+            tokens[block, :, token] = chosen[block]
+        state = beside.show_of(state, asked, chosen)

@@ -12,7 +12,16 @@ from synthgen.config import EncodeConfig, TrainConfig
 from synthgen.encode.column import EncodedTable, Layout
 from synthgen.encode.table import TableEncoder
 from synthgen.errors import DataError
-from synthgen.gan.sample import BLOCK, Drawer, Restriction, Tails, draw_levels, visiting_groups
+from synthgen.gan import sample
+from synthgen.gan.sample import (
+    BLOCK,
+    CHUNK,
+    Drawer,
+    Restriction,
+    Tails,
+    draw_levels,
+    visiting_groups,
+)
 from synthgen.gan.train import Generator, fit
 from synthgen.schema import Column, TableSchema
 
@@ -30,6 +39,15 @@ def draw(
 ) -> EncodedTable:
     drawer = Drawer(generator, layout, seed=seed, restriction=restriction, steps=steps)
     return drawer.draw(range(block, block + 1))
+
+
+@pytest.fixture(params=[(), ("cpu",)], ids=["one by one", "side by side"])
+def either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw blocks as CPUs do, and as GPUs do."""
+    monkeypatch.setattr(sample, "PARALLEL", request.param)
+
+
+either = pytest.mark.usefixtures("either_way")
 
 
 def shares(tokens: np.ndarray, size: int) -> np.ndarray:
@@ -72,12 +90,14 @@ def test_the_order_is_random(layout: Layout) -> None:
 # --- seeds
 
 
+@either
 def test_equal_seeds_equal_rows(trained: Generator, layout: Layout) -> None:
     one, two = draw(trained, layout), draw(trained, layout)
     np.testing.assert_array_equal(one.tokens, two.tokens)
     np.testing.assert_array_equal(one.offsets, two.offsets)
 
 
+@either
 @pytest.mark.parametrize("other", [{"seed": 1}, {"block": 1}])
 def test_another_seed_or_block_other_rows(
     trained: Generator, layout: Layout, other: dict[str, int]
@@ -85,6 +105,7 @@ def test_another_seed_or_block_other_rows(
     assert (draw(trained, layout).tokens != draw(trained, layout, **other).tokens).any()
 
 
+@either
 def test_the_global_random_state_is_left_alone(trained: Generator, layout: Layout) -> None:
     torch.manual_seed(3)
     before = torch.get_rng_state()
@@ -92,6 +113,14 @@ def test_the_global_random_state_is_left_alone(trained: Generator, layout: Layou
     assert torch.equal(before, torch.get_rng_state())
     torch.manual_seed(4)
     np.testing.assert_array_equal(one.tokens, draw(trained, layout).tokens)
+
+
+@either
+def test_a_block_is_the_same_in_whatever_company(trained: Generator, layout: Layout) -> None:
+    drawer = Drawer(trained, layout, seed=0, restriction=FREE)
+    many = drawer.draw(range(CHUNK)).tokens.reshape(CHUNK, BLOCK, -1)
+    np.testing.assert_array_equal(many[5], draw(trained, layout, block=5).tokens)
+    np.testing.assert_array_equal(many[5:9].reshape(4 * BLOCK, -1), drawer.draw(range(5, 9)).tokens)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 5])
@@ -110,6 +139,7 @@ def untrained(layout: Layout) -> Generator:
     return Generator(layout, width=16, depth=1, latent=4, detail=False).eval()
 
 
+@either
 def test_a_new_generator_draws_the_true_marginals(untrained: Generator, layout: Layout) -> None:
     tokens = np.concatenate([draw(untrained, layout, block=b).tokens for b in range(20)])
     assert len(tokens) > 10_000
@@ -123,6 +153,7 @@ def test_a_new_generator_draws_the_true_marginals(untrained: Generator, layout: 
         assert tvd(found, prior[level]) < 0.1
 
 
+@either
 def test_levels_that_never_occur_are_never_drawn(trained: Generator, layout: Layout) -> None:
     tokens = np.concatenate([draw(trained, layout, block=b).tokens for b in range(20)])
     n_never = 0
