@@ -4,8 +4,9 @@ A fitted generator answers p(column | any others), so it says at which rank a ce
 that agree in what is kept and in the columns before. The cell of the same rank under the other
 domain's generator takes its place: the Knothe-Rosenblatt rearrangement of one conditional law into
 the other (Rosenblatt 1952, doi:10.1214/aoms/1177729394). Where both generators are right, so is the
-law of the result given the kept columns, and the way back leads to the row that one came from.
-CycleGAN (Zhu et al. 2017, arXiv 1703.10593) trains two further networks for both.
+law of the result given the kept columns, and the way back leads to the row that one came from, as
+far as rows do not share values (`came_back` counts it). CycleGAN (Zhu et al. 2017, arXiv
+1703.10593) trains two further networks for both; benchmarks/translating.py compares.
 
 Levels without an order have no rank: they stay as they are as often as both laws allow (maximal
 coupling, Lindvall 1992, chapter I.5), and so does whether a cell is missing.
@@ -13,7 +14,7 @@ coupling, Lindvall 1992, chapter I.5), and so does whether a cell is missing.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,7 +56,8 @@ def translate(
     kept = {name: name in keep for name in frame.columns}
     known = pd.DataFrame(kept, frame.index)
     asked, wanted = source.ask(frame, known, seed=seed), target.ask(frame, known, seed=seed)
-    here, there = Side(source), Side(target)
+    order = in_order(source, target)
+    here, there = Side(source, order), Side(target, order)
     luck = {part: stream(seed, "translate", *part).random((2, len(frame))) for part in there.parts}
     tokens, offsets = np.array(wanted.encoded.tokens), np.array(wanted.encoded.offsets)
     for rows in _batches(len(frame)):
@@ -119,18 +121,22 @@ class Side:
     Parameters
     ----------
     completion : Completion
+    order : list of (column, view)
+        In which parts are moved; the same for both generators.
 
     Attributes
     ----------
     parts : dict of (column, view) to int
-        The coarse token of each part of the encoder.
+        The coarse token of each part of the encoder, in that order.
     """
 
-    def __init__(self, completion: Completion) -> None:
+    def __init__(self, completion: Completion, order: Sequence[Key]) -> None:
         self._completer, self._parts = completion.completer, completion.encoder.parts
         layout = completion.encoder.layout
-        self.parts: dict[Key, int] = {_key(p): i for i, p in enumerate(self._parts)}
-        self._fine, self._offset = layout.fine_at, layout.offset_at
+        at = {_key(p): i for i, p in enumerate(self._parts)}
+        self.parts: dict[Key, int] = {key: at[key] for key in order if key in at}
+        self._fine = {i: layout.fine_at[i] for i in self.parts.values() if i in layout.fine_at}
+        self._offset = layout.offset_at
 
     def ranks(self, asked: Asked, rows: slice, chances: Chances) -> dict[Key, Ranked]:
         """Return where the cells of some rows lie.
@@ -141,9 +147,9 @@ class Side:
         walk = self._completer.walk(tokens, asked.mask[rows], _of(asked, rows))
         coarse, fine = self._completer.phases
         p: dict[int, Floats] = {}
-        for phase in (coarse, fine):
+        for phase, those in ((coarse, self.parts.values()), (fine, self._fine.values())):
             walk.show_known(phase)
-            for token in phase:
+            for token in those:
                 if len(walk.unknown(token)):
                     p[token] = walk.probabilities(token)
                     walk.tell(token, tokens[:, token])
@@ -198,6 +204,29 @@ class Side:
             if i in within:
                 offsets[:, o] = within[i].clip(0, 1)
         return walk.tokens, offsets
+
+
+def in_order(source: Completion, target: Completion) -> list[Key]:
+    """Return the parts of both encoders, those first of which the fewest rows share a value.
+
+    Where rows share one value it is lost which of them a row was, so that such a cell may not come
+    back, and then all that were moved given it do not either.
+    """
+    shared: dict[Key, float] = {}
+    for side in (source, target):
+        for part in side.encoder.parts:
+            shared[_key(part)] = shared.get(_key(part), 0.0) + ties(part)
+    return sorted(shared, key=lambda key: shared[key])
+
+
+def ties(part: Part) -> float:
+    """Return how likely two rows are to share a value of a part (missing ones are one value)."""
+    encoder = part.encoder
+    if not isinstance(encoder, NumericEncoder):
+        return float((encoder.prior**2).sum())
+    of_cells = encoder.counts / max(encoder.counts.sum(), 1.0)
+    is_exact = np.r_[True, encoder.lower == encoder.upper]
+    return float((of_cells[is_exact] ** 2).sum())
 
 
 def moved_number(

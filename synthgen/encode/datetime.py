@@ -50,7 +50,7 @@ def as_datetimes(micros: Floats, timezone: str | None) -> pd.Series:
     """
     missing = np.isnan(micros)
     stamps = np.where(missing, 0, micros).astype(np.int64).astype("datetime64[us]")
-    stamps[missing] = np.datetime64("NaT")
+    stamps[missing] = np.datetime64("NaT", "us")
     series = pd.Series(stamps)
     if timezone is None:
         return series

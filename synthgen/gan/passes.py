@@ -9,6 +9,7 @@ one token only. The distributions are those of `Skeleton.token_logits`, up to ro
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from typing import Protocol
 
 import torch
@@ -135,9 +136,15 @@ class SideBySide(Folded):
     """G blocks of B rows, each asked for a token of its own: few large products, as GPUs like them.
 
     Levels are numbered to the largest token's; a smaller token's last ones are impossible.
+
+    Parameters
+    ----------
+    skeleton : Skeleton
+    rules : mapping of token to tensor
+        What is added to a token's logits: (L,) of a coarse one, (P, L) by a fine one's parent.
     """
 
-    def __init__(self, skeleton: Skeleton) -> None:
+    def __init__(self, skeleton: Skeleton, rules: Mapping[int, Tensor]) -> None:
         super().__init__(skeleton)
         device, n_coarse = self._bias.device, skeleton.n_coarse
         self._starts = torch.tensor(skeleton.starts, device=device)
@@ -150,6 +157,12 @@ class SideBySide(Folded):
         self._fine_bias = torch.zeros(shape, device=device)
         for j, bias in enumerate(biases):
             self._fine_bias[j, : bias.shape[0], : bias.shape[1]] = bias
+        for token, rule in rules.items():
+            start, size = skeleton.starts[token], skeleton.sizes[token]
+            if token < n_coarse:
+                self._bias[start : start + size] += rule
+            else:
+                self._fine_bias[token - n_coarse, : len(rule), :size] += rule
 
     @property
     def n_levels(self) -> int:

@@ -187,9 +187,9 @@ class Drawer:
         self._first, self._style = restriction.first, style
         self._rules = {t: log_weights(w, self._device) for t, w in restriction.weights.items()}
         self._partners = restriction.partners(self._device)
-        free = (restriction, style, steps) == (Restriction(), PLAIN, None)
-        beside = free and isinstance(self._passes, Folded) and self._device.type in PARALLEL
-        self._beside = SideBySide(generator.skeleton) if beside else None
+        asked = self._first or self._partners or style != PLAIN or steps is not None
+        beside = isinstance(self._passes, Folded) and self._device.type in PARALLEL and not asked
+        self._beside = SideBySide(generator.skeleton, self._rules) if beside else None
         self._tails = Tails(layout, seed, 0)
 
     def draw(self, blocks: range) -> EncodedTable:

@@ -10,11 +10,12 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from synthgen.ask.translation import Ranked, came_back, moved_level, moved_number
+from synthgen.ask.translation import Ranked, came_back, in_order, moved_level, moved_number, ties
 from synthgen.cli import app
 from synthgen.config import RunConfig
 from synthgen.encode.categorical import CategoricalEncoder
 from synthgen.encode.numeric import NumericEncoder
+from synthgen.encode.table import Part
 from synthgen.errors import ConfigError, SchemaError
 from synthgen.schema import Column, TableSchema
 from synthgen.synthesizer import Synthesizer
@@ -72,6 +73,17 @@ def test_a_level_stays_as_often_as_both_laws_allow() -> None:
     chances = np.array([[0.49, 0.51, 0.9, 0.99], [0.5, 0.3, 0.4, 0.5]])
     # Room is .1 for b and .2 for c: up to a third of those who go, b.
     assert moved_level(ranked, there, q, chances).tolist() == [1, 2, 3, 2]
+
+
+def test_what_nobody_shares_moves_first(tiny_synthesizer: Synthesizer) -> None:
+    """Two values on half of the rows each: two rows share one with probability 1/2."""
+    line = NumericEncoder.fit(np.linspace(0, 1, 400), decimals=None)
+    said = CategoricalEncoder.fit(pd.Series(["a"] * 30 + ["b"] * 10, dtype="str"))
+    shares = [ties(Part("x", "", e)) for e in (line, two_values(0, 10), said)]
+    assert shares == [0.0, 0.5, 0.75**2 + 0.25**2]
+    completion = tiny_synthesizer._completion()
+    order = [column for column, _ in in_order(completion, completion)]
+    assert order.index("crp") < order.index("ward") < order.index("emergency")
 
 
 def test_what_came_back_is_counted() -> None:

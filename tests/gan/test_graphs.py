@@ -93,12 +93,12 @@ def test_on_a_cpu_a_step_is_a_call() -> None:
 
 # --- with a GPU
 
-STEPS: dict[str, Any] = {"steps": 40, "critic_steps": 0, "width": 32, "depth": 1, "batch_size": 64}
+STEPS: dict[str, Any] = {"steps": 300, "critic_steps": 0, "width": 32, "depth": 1, "batch_size": 64}
 
 
 def losses(table: EncodedTable, **changes: Any) -> tuple[list[float], list[Any]]:
     records: list[dict[str, Any]] = []
-    config = TrainConfig(**STEPS, evaluate_every=2, **changes)
+    config = TrainConfig(**STEPS, evaluate_every=20, **changes)
     fit(table, config, seed=0, device=torch.device("cuda"), log=records.append)
     scores = [float(r["holdout_loss"]) for r in records if "holdout_loss" in r]
     return scores, [r["note"] for r in records if "note" in r]

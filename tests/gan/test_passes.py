@@ -8,7 +8,7 @@ import torch
 from synthgen.encode.column import Layout
 from synthgen.gan.nets import Skeleton
 from synthgen.gan.passes import Folded, Recomputed, SideBySide
-from synthgen.gan.sample import BLOCK, Prefixes
+from synthgen.gan.sample import BLOCK, Prefixes, for_rows
 
 
 def trained(layout: Layout, depth: int) -> Skeleton:
@@ -79,8 +79,9 @@ def test_blocks_side_by_side_are_asked_what_each_alone_is(
 ) -> None:
     monkeypatch.setattr("synthgen.gan.passes.product_dtype", lambda device: torch.float32)
     skeleton = trained(layout, depth=2)
-    alone, beside = Folded(skeleton), SideBySide(skeleton)
     sizes, coarse = layout.sizes.tolist(), layout.n_coarse
+    rules = {0: torch.randn(sizes[0]), coarse: torch.randn(layout.fine_priors[0].shape)}
+    alone, beside = Folded(skeleton), SideBySide(skeleton, rules)
     tokens = torch.zeros(3, 8, len(sizes), dtype=torch.int64)
     states, state = [alone.start(8) for _ in range(3)], beside.start(24)
     orders = torch.tensor(
@@ -92,6 +93,8 @@ def test_blocks_side_by_side_are_asked_what_each_alone_is(
         chosen = torch.stack([torch.randint(0, sizes[t], (8,)) for t in asked.tolist()])
         for block, token in enumerate(asked.tolist()):
             expected = alone.logits(alone.hidden(states[block]), token, tokens[block])
+            if token in rules:
+                expected = expected + for_rows(rules[token], token, tokens[block], layout)
             torch.testing.assert_close(logits[block, :, : sizes[token]], expected)
             assert logits[block, :, sizes[token] :].isneginf().all()
             states[block] = alone.show(states[block], token, chosen[block])

@@ -192,6 +192,7 @@ def test_a_share_of_a_level_weighs(untrained: Generator, layout: Layout) -> None
     assert (table.tokens[:, 0] == 1).mean() == pytest.approx(expected, abs=0.04)
 
 
+@either
 def test_a_fine_token_obeys_its_parents_rule(trained: Generator, layout: Layout) -> None:
     fine = layout.n_coarse
     prior = layout.fine_priors[0]
