@@ -75,7 +75,7 @@ DECAY, DECAYING_ROWS, MAX_DECAY = 0.3, 5_000, 10.0
 #: Held-out rows times masks that a score rests on, at least: few rows are shown more than once.
 MIN_SCORED = 256
 #: Passes over the rows of a small table.
-EPOCHS = 80
+EPOCHS = 120
 #: The same, and the factor of the learning rate, where training starts from an earlier generator.
 WARM_EPOCHS = 25
 WARM_RATE = 0.25
@@ -128,7 +128,7 @@ def plan(
     if start is not None:
         width, depth = start.skeleton.width, start.skeleton.depth
     # Fewer rows are sooner learnt by heart: king's DCR share falls from .535 to .526.
-    dropout = 0.2 if n_rows >= MANY_ROWS else 0.3
+    dropout = 0.1 if n_rows >= MANY_ROWS else 0.3
     # As if the rows were weighed against a prior of fixed strength: the fewer, the more it says.
     # A warm start has a better one: the weights that it starts from.
     few = n_rows < DECAYING_ROWS and start is None
