@@ -9,8 +9,11 @@ that the operations and bytes of a step would take at the device's peak. With `-
 for a tenth, a quarter, a half and all of the planned steps, and prints the seconds to the quality
 that issue 3 asks for on adult (shape <= .8 %, trend <= 2.1 %, TSTR >= .910, C2ST <= .56).
 
-Results: not yet run on a GPU: none was lent. On CPUs it runs with ``--device cpu``; peak figures,
-and so the distance, are then left out.
+Results, NVIDIA H100 80GB HBM3, torch 2.11.0+cu130, 2026-11-26, adult's half (16,280 x 15): 913
+steps/s (135 with ``--no-graphs``), GPU busy 99 %, fit 4.3 s after 4.5 s in which libraries start;
+a step takes 82 times its floor of 13.4 us; 342,000 rows/s drawn, decoded and written. What bounds
+them, and the scores: docs/model.md, "On a GPU". On CPUs it runs with ``--device cpu``; peak
+figures, and so the distance, are then left out.
 """
 
 from __future__ import annotations
