@@ -82,6 +82,16 @@ class Neighbours:
         self.distance[rows] = np.minimum(nearest, before)
         self.index[rows] = np.where(nearest < before, at + start, self.index[rows])
 
+    def among(self, others: Neighbours, start: int) -> Neighbours:
+        """Return those among two sets of rows, the `others` being numbered from `start` on."""
+        here = self.distance <= others.distance
+        farther = np.maximum(self.distance, others.distance)
+        return Neighbours(
+            np.minimum(self.distance, others.distance),
+            np.where(here, self.index, others.index + start),
+            np.minimum(np.where(here, self.second, others.second), farther),
+        )
+
     def over(self, width: int) -> Neighbours:
         """Return sums over `width` columns as means."""
         columns = np.float32(width)

@@ -34,6 +34,7 @@ NEAR_TESTS = (
     "repeated_copies",
     "rare_copies",
     "near_copies",
+    "nndr",
     "isolated_near_copies",
     "isolated_copies",
 )

@@ -62,8 +62,8 @@ LEARNT_AUC = 0.52
 LEARNT_ODDS = 1.25
 #: Fewer rows a side leave a membership attack nothing to say.
 MIN_TARGETS = 100
-#: A nearest row at less than this share of the way to the second nearest is suspiciously near.
-NNDR_LIMIT = 0.1
+#: A nearest row at less than such a share of the way to the second nearest is suspiciously near.
+NNDR_LIMITS = (0.05, 0.1)
 #: Distances closer than this are ties (float32 sums).
 TIE = 1e-6
 
@@ -344,9 +344,10 @@ def near_copies(evidence: Evidence, real: RealRows | None = None) -> list[Measur
     ``isolated_near_copies``: among the most isolated rows, nearer than half the way to the nearest
     other train row; ``isolated_copies``: among these, equal, which by chance hardly any is.
     ``dcr_share``: synthetic rows nearer to train than to as many holdout rows,
-    ties half; .5 is ideal and proves nothing (Yao et al. 2025, arXiv 2505.01524). ``nndr``:
-    synthetic rows with a train row at less than `NNDR_LIMIT` of the way to the second nearest; the
-    control is the same of as many holdout rows. It decides nothing.
+    ties half; .5 is ideal and proves nothing (Yao et al. 2025, arXiv 2505.01524).
+    ``nndr``: real rows that lie at less than `NNDR_LIMITS` of the way from a synthetic row to the
+    second nearest real one (the nearest neighbour distance ratio, counted on the real side), which
+    finds edited copies where rows are sparse and where they are dense.
     ``membership_distance``: who was in train, guessed from how much nearer than to other real rows
     a row is to the nearest synthetic one (k = 1). The density ratio of DOMIAS (van Breugel et al.
     2023, arXiv 2302.12580). NOTE[DIFF]: nearest neighbours for densities, the other train rows for
@@ -364,8 +365,8 @@ def near_copies(evidence: Evidence, real: RealRows | None = None) -> list[Measur
         return [inconclusive(name, "no modelled column or too few rows") for name in names]
     train, holdout, synthetic = positions(tables, evidence.schema.modelled)
     n = min(len(train), len(holdout))
-    reached, to_train = _both_ways(train, synthetic, n)
-    held_reached, to_held = _both_ways(holdout, synthetic, n)
+    reached, to_first, to_train = _both_ways(train, synthetic, n)
+    held_reached, to_held_first, to_held = _both_ways(holdout, synthetic, n)
     alone, held_alone = real.apart
     tau = float(np.quantile(held_alone, NEAR_QUANTILE)) + TIE
     near = hits_of(reached <= tau, held_reached <= tau)
@@ -378,7 +379,8 @@ def near_copies(evidence: Evidence, real: RealRows | None = None) -> list[Measur
     return [
         compared(names[0], near, said, {"distance": tau}, odds=LEARNT_ODDS),
         *_isolated(reached, held_reached, alone, held_alone),
-        *_ratios(to_train, to_held, n, rng),
+        _dcr_share(to_first, to_held_first, n, rng),
+        _clung_to(to_train.among(to_held, len(train)), len(train), len(holdout)),
         *membership(names[-1], ratio[0], ratio[1], guessed),
     ]
 
@@ -477,20 +479,24 @@ def _isolated(
     return found
 
 
-def _both_ways(real: Positions, synthetic: Positions, n: int) -> tuple[Distances, Neighbours]:
-    """Return how near real rows come to synthetic ones, and these to the first `n` of them."""
-    first, back = nearest_both(real[:n], synthetic)
-    rest = nearest(real[n:], synthetic)
-    return np.concatenate([first.distance, rest.distance]), back
+def _both_ways(
+    real: Positions, synthetic: Positions, n: int
+) -> tuple[Distances, Neighbours, Neighbours]:
+    """Return how near real rows come to synthetic ones, and these to the first `n` and to all."""
+    (first, to_first), (rest, to_rest) = (
+        nearest_both(part, synthetic) for part in (real[:n], real[n:])
+    )
+    reached = np.concatenate([first.distance, rest.distance])
+    return reached, to_first, to_first.among(to_rest, n)
 
 
-def _ratios(
+def _dcr_share(
     to_train: Neighbours, to_held: Neighbours, n: int, rng: np.random.Generator
-) -> list[Measurement]:
-    """Return ``dcr_share`` and ``nndr``: where synthetic rows lie among `n` rows of each side.
+) -> Measurement:
+    """Say where synthetic rows lie among `n` rows of each side.
 
-    The share's standard error is that of relabelling the real rows at random. One real row can be
-    the nearest of many synthetic ones, which the binomial error does not know.
+    The standard error is that of relabelling the real rows at random. One real row can be the
+    nearest of many synthetic ones, which the binomial error does not know.
     """
     n_synthetic = len(to_train.distance)
     ties = to_train.distance == to_held.distance
@@ -500,36 +506,35 @@ def _ratios(
     weight = np.bincount(index, minlength=2 * n) / n_synthetic
     error = math.sqrt(float((weight**2).sum() - 1 / (2 * n)) * n / (2 * (2 * n - 1)))
     half = float(norm.ppf(0.975)) * error
-    near, held_near = (
-        int((to.distance < NNDR_LIMIT * to.second).sum()) for to in (to_train, to_held)
+    return Measurement(
+        "dcr_share",
+        "privacy",
+        share,
+        max(0.0, share - half),
+        min(1.0, share + half),
+        n_synthetic,
+        control=0.5,
+        details={"z": (share - 0.5) / max(error, TIE)},
+        note="share of synthetic rows nearer to train than to the holdout; .5 proves nothing",
     )
-    low, high = wilson(near, n_synthetic)
-    return [
-        Measurement(
-            "dcr_share",
-            "privacy",
-            share,
-            max(0.0, share - half),
-            min(1.0, share + half),
-            n_synthetic,
-            control=0.5,
-            details={"z": (share - 0.5) / max(error, TIE)},
-            note="share of synthetic rows nearer to train than to the holdout; .5 proves nothing",
-        ),
-        Measurement(
-            "nndr",
-            "privacy",
-            near / n_synthetic,
-            low,
-            high,
-            n_synthetic,
-            control=held_near / n_synthetic,
-            note=(
-                f"share of synthetic rows that lie {1 / NNDR_LIMIT:.0f} times nearer to one train "
-                "row than to the next; decides nothing"
-            ),
-        ),
-    ]
+
+
+def _clung_to(to_real: Neighbours, n_train: int, n_holdout: int) -> Measurement:
+    """Count the real rows, train's first, that a synthetic row lies suspiciously near to.
+
+    A synthetic row between two equally near ones clings to neither. Bonferroni over `NNDR_LIMITS`.
+    """
+    by_limit = []
+    for limit in NNDR_LIMITS:
+        met = np.zeros(n_train + n_holdout, bool)
+        met[to_real.index[to_real.distance + TIE < limit * to_real.second]] = True
+        by_limit.append(hits_of(met[:n_train], met[n_train:]))
+    p = min(1.0, len(by_limit) * min(hits.p for hits in by_limit))
+    said = (
+        f"share of train rows to which a synthetic row lies {1 / NNDR_LIMITS[-1]:.0f} times nearer "
+        "than to any other real row"
+    )
+    return compared("nndr", by_limit[-1], said, {"p": p})
 
 
 def hits_of(train: Bools, holdout: Bools) -> Hits:

@@ -190,7 +190,9 @@ def test_nearest_rows_are_those_of_all_distances():
     found, order = nearest(a, b), np.sort(each / 261, axis=1)
     assert found.distance == pytest.approx(order[:, 0], abs=1e-6)
     assert found.second == pytest.approx(order[:, 1], abs=1e-6)
-    for once, twice in ((nearest_both(a, b)[0], found), (nearest_both(a, b)[1], nearest(b, a))):
+    of_halves = nearest(a, b[:2_000]).among(nearest(a, b[2_000:]), 2_000)
+    both = nearest_both(a, b)
+    for once, twice in ((both[0], found), (both[1], nearest(b, a)), (of_halves, found)):
         for field in ("distance", "index", "second"):
             assert np.array_equal(getattr(once, field), getattr(twice, field))
     far = gower(*positions([pd.DataFrame({n: ["a"] for n in names[1:]}),
@@ -240,13 +242,15 @@ def test_real_ids_that_are_written_again_are_counted():
 
 
 def test_nndr_of_four_rows():
-    # x alone, real values 1, 2, 3, 4, 9 at .1, .3, .5, .7, .9. The synthetic 1.0 lies on train's
-    # row: ratio 0; 2.5 lies at .4, half way: ratio 1; so do the holdout's, which has 1 and 2 too
-    whole = four(frame([1.0, 2.5], "aa"))
-    tables = (t[["x"]] for t in (whole.train, whole.holdout, whole.synthetic))
-    evidence = Evidence(TableSchema(name="x", columns=(SCHEMA.columns[1],)), *tables)
-    found = {m.name: m for m in near_copies(evidence)}
-    assert (found["nndr"].value, found["nndr"].control) == (0.5, 0.5)
+    # x alone, eight real values at 1/16, 3/16, ...: 1 and 2 lie on rows of train, 4.5 lies half way
+    # between a row of train and one of the holdout and clings to neither
+    x = TableSchema(name="x", columns=(SCHEMA.columns[1],))
+    tables = ([1.0, 2.0, 3.0, 4.0], [5.0, 6.0, 7.0, 9.0], [1.0, 2.0, 4.5])
+    evidence = Evidence(x, *(pd.DataFrame({"x": values}) for values in tables))
+    found = {m.name: m for m in near_copies(evidence)}["nndr"]
+    assert (found.value, found.control) == (0.5, 0.0)
+    # both rows that are met are train's, C(4, 2) of C(8, 2), by either of two limits
+    assert found.details["p"] == pytest.approx(2 * 6 / 28)
 
 
 def test_utility_needs_a_target_with_two_classes():
