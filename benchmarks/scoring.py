@@ -106,10 +106,10 @@ def measured(table: str, rows: int, seed: int) -> dict[str, Any]:
     real: RealTable = conform(source.batches(), infer(source))
     start = time.process_time()
     fitted = Synthesizer.fit(real, config=RunConfig(), seed=seed, device="cpu")
-    rows = real.data[[c.name for c in real.schema.modelled]]
-    parts = fitted.score(rows)
+    asked = real.data[[c.name for c in real.schema.modelled]]
+    parts = fitted.score(asked)
     spent = time.process_time() - start
-    criticised = fitted.score(rows, critic_of=rows)
+    criticised = fitted.score(asked, critic_of=asked)
     coded = pd.get_dummies(frame)
     coded = coded.fillna(coded.median()).astype(float)
     forest = IsolationForest(n_estimators=300, random_state=seed).fit(coded)

@@ -11,7 +11,7 @@ dependence. benchmarks/scoring.py compares both with their sum.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -19,10 +19,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from sklearn.ensemble import IsolationForest
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import Pipeline, make_pipeline
 
 from synthgen.ask.completion import Completion
 from synthgen.ask.critic import Critic, Features
 from synthgen.rng import derive
+from synthgen.schema import Column
 
 Floats = npt.NDArray[np.float64]
 #: Rows that say what is usual, as many again from which the forest learns, and its trees.
@@ -49,6 +52,36 @@ class Scale:
     def above(self, values: Floats) -> Floats:
         """Return how many spreads each lies above the middle; negative below it."""
         return (values - self.middle) / self.spread
+
+
+@dataclass(frozen=True, repr=False)
+class Isolation:
+    """How few random cuts set a row apart from usual ones; a missing number counts as the median.
+
+    Attributes
+    ----------
+    features : Features
+    forest : Pipeline
+        An imputer and an `IsolationForest`.
+    """
+
+    features: Features
+    forest: Pipeline
+
+    @classmethod
+    def among(cls, usual: pd.DataFrame, columns: Sequence[Column]) -> Isolation:
+        """Fit on usual rows, a canonical frame of `columns`."""
+        features = Features.of(usual, columns)
+        seed = derive(0, "isolation") % 2**32
+        forest = make_pipeline(
+            SimpleImputer(strategy="median", keep_empty_features=True),
+            IsolationForest(n_estimators=TREES, random_state=seed),
+        )
+        return cls(features, forest.fit(features.matrix(usual)))
+
+    def score(self, frame: pd.DataFrame) -> Floats:
+        """Return how isolated rows are, (N,): 0 to 1, the more the fewer cuts."""
+        return -np.asarray(self.forest.score_samples(self.features.matrix(frame)), np.float64)
 
 
 @dataclass(frozen=True, repr=False)
@@ -86,8 +119,8 @@ class Scorer:
         """
         out = self._above(self.completion.nats(frame)) / self._spread_of_rows
         out = out[frame.columns].set_axis(frame.index)
-        scale, isolated = self._isolation
-        out[ISOLATION] = scale.above(isolated(frame))
+        isolated = self._isolation
+        out[ISOLATION] = Scale.of(isolated.score(self._usual[0])).above(isolated.score(frame))
         if critic is not None:
             usual = Scale.of(critic.score(self._usual[0]))
             out[CRITIC] = usual.above(critic.score(frame)).clip(0)
@@ -114,22 +147,6 @@ class Scorer:
         return Scale.of(self._above(self._usual[1]).sum(axis=1).to_numpy()).spread
 
     @cached_property
-    def _isolation(self) -> tuple[Scale, Callable[[pd.DataFrame], Floats]]:
-        """How isolated usual rows are, and how isolated others."""
+    def _isolation(self) -> Isolation:
         learnt, _ = self.completion.rows(USUAL, seed=1)
-        features = Features.of(learnt, self.completion.encoder.schema.modelled)
-        x = features.matrix(learnt)
-        missing = np.zeros(x.shape[1])
-        some = ~np.isnan(x).all(axis=0)
-        missing[some] = np.nanmedian(x[:, some], axis=0)
-
-        def filled(of: Floats) -> Floats:
-            return np.where(np.isnan(of), missing, of)
-
-        seed = derive(0, "isolation") % 2**32
-        forest = IsolationForest(n_estimators=TREES, random_state=seed).fit(filled(x))
-
-        def isolated(frame: pd.DataFrame) -> Floats:
-            return -np.asarray(forest.score_samples(filled(features.matrix(frame))), np.float64)
-
-        return Scale.of(isolated(self._usual[0])), isolated
+        return Isolation.among(learnt, self.completion.encoder.schema.modelled)

@@ -352,7 +352,7 @@ class NumericEncoder:
                     values[inside], lower[inside], upper[inside], codes.coarse[inside], rng
                 )
             # A boundary is no value: what falls on it is the nearest whole unit inside.
-            first_unit, last_unit = units_within(*self.cells, self.unit)
+            first_unit, last_unit = units_within(lower_table, upper_table, self.unit)
             ends = first_unit[codes.coarse, fine], last_unit[codes.coarse, fine]
             values = np.round(values / self.unit).clip(*ends) * self.unit
             values = np.round(values, _places(self.unit))

@@ -75,10 +75,20 @@ class Folded:
     With the first block's ``inner(norm(x)) = rstd (A x - mean(x) A 1) + c``, ``A x`` is a sum over
     tokens as ``x`` is, so the state is both, (2, B, D). And with the last block's output
     ``x + O g + b`` and the head's rows ``H``, the logits are ``H x + H O g + H b``.
+
+    Attributes
+    ----------
+    skeleton : Skeleton
+    change : (2, L, D) Tensor
+        What the state gains when a level is known, all tokens' levels in a row.
+    head, last_head : (L, D) Tensor
+        ``H`` and ``H O``.
+    bias : (L,) Tensor
+        ``H b`` and the levels' own.
     """
 
     def __init__(self, skeleton: Skeleton) -> None:
-        self._skeleton = skeleton
+        self.skeleton = skeleton
         blocks = [b for b in skeleton.blocks if isinstance(b, Block)]
         first, last = blocks[0], blocks[-1]
         scale = first.inner.weight * first.norm.weight
@@ -90,10 +100,10 @@ class Folded:
         known, unknown = both.tensor_split([skeleton.tokens.n_known], dim=1)
         self._blank = unknown.sum(dim=1, keepdim=True)
         sizes = torch.tensor(skeleton.sizes, device=table.device)
-        self._change = known - unknown.repeat_interleave(sizes, dim=1)
+        self.change = known - unknown.repeat_interleave(sizes, dim=1)
         self._dtype = dtype = product_dtype(table.device)
-        self._head, self._last_head = head, (head @ last.outer.weight).to(dtype)
-        self._bias = skeleton.bias + head @ last.outer.bias
+        self.head, self.last_head = head, (head @ last.outer.weight).to(dtype)
+        self.bias = skeleton.bias + head @ last.outer.bias
         # Between the first activation and the last: each outer layer with the next inner one.
         self._pairs = [
             (_cast(a.outer, dtype), b.norm, _cast(b.inner, dtype))
@@ -122,54 +132,53 @@ class Folded:
     def logits(self, hidden: Hidden, token: int, tokens: Tensor) -> Tensor:
         """Return the logits (B, L) of one token."""
         x, g = hidden
-        net, start = self._skeleton, self._skeleton.starts[token]
-        from_x = net.token_logits(x, token, tokens, self._head, self._bias)
-        return from_x + F.linear(g, self._last_head[start : start + net.sizes[token]])
+        net, start = self.skeleton, self.skeleton.starts[token]
+        from_x = net.token_logits(x, token, tokens, self.head, self.bias)
+        return from_x + F.linear(g, self.last_head[start : start + net.sizes[token]])
 
     def show(self, state: Tensor, token: int, chosen: Tensor) -> Tensor:
         """Return ``[x, A x]`` with one more token."""
-        change = self._change.index_select(1, self._skeleton.starts[token] + chosen)
+        change = self.change.index_select(1, self.skeleton.starts[token] + chosen)
         return change.add_(state)
 
 
-class SideBySide(Folded):
+class SideBySide:
     """G blocks of B rows, each asked for a token of its own: few large products, as GPUs like them.
 
     Levels are numbered to the largest token's; a smaller token's last ones are impossible.
 
     Parameters
     ----------
-    skeleton : Skeleton
+    net : Folded
     rules : mapping of token to tensor
         What is added to a token's logits: (L,) of a coarse one, (P, L) by a fine one's parent.
     """
 
-    def __init__(self, skeleton: Skeleton, rules: Mapping[int, Tensor]) -> None:
-        super().__init__(skeleton)
-        device, n_coarse = self._bias.device, skeleton.n_coarse
+    def __init__(self, net: Folded, rules: Mapping[int, Tensor]) -> None:
+        self._net = net
+        self.start, self.hidden = net.start, net.hidden
+        skeleton, device = net.skeleton, net.bias.device
+        self._n_coarse = skeleton.n_coarse
         self._starts = torch.tensor(skeleton.starts, device=device)
         self.sizes = torch.tensor(skeleton.sizes, device=device)
         self._parents = torch.tensor(skeleton.parents, dtype=torch.int64, device=device)
-        kinds = (skeleton.sizes[:n_coarse], skeleton.sizes[n_coarse:])
+        kinds = (skeleton.sizes[: self._n_coarse], skeleton.sizes[self._n_coarse :])
         self._levels = [torch.arange(max(sizes, default=0), device=device) for sizes in kinds]
-        biases = list(skeleton.fine_bias)
-        shape = (len(biases), max((len(b) for b in biases), default=0), len(self._levels[1]))
-        self._fine_bias = torch.zeros(shape, device=device)
-        for j, bias in enumerate(biases):
-            self._fine_bias[j, : bias.shape[0], : bias.shape[1]] = bias
+        self._bias = net.bias.clone()
+        self._fine_bias = _padded(list(skeleton.fine_bias), len(self._levels[1]), device)
         for token, rule in rules.items():
             start, size = skeleton.starts[token], skeleton.sizes[token]
-            if token < n_coarse:
+            if token < self._n_coarse:
                 self._bias[start : start + size] += rule
             else:
-                self._fine_bias[token - n_coarse, : len(rule), :size] += rule
+                self._fine_bias[token - self._n_coarse, : len(rule), :size] += rule
 
     @property
     def n_levels(self) -> int:
         """How many logits a row has at most."""
         return max(map(len, self._levels))
 
-    def logits_of(self, hidden: Hidden, asked: Tensor, tokens: Tensor, *, fine: bool) -> Tensor:
+    def logits(self, hidden: Hidden, asked: Tensor, tokens: Tensor, *, fine: bool) -> Tensor:
         """Return the logits (G, B, L) of tokens `asked` (G,): all fine or all coarse.
 
         `hidden` is that of G * B rows; `tokens` (G, B, T) holds the fine tokens' parents.
@@ -178,18 +187,26 @@ class SideBySide(Folded):
         levels = self._levels[fine]
         rows = (self._starts[asked, None] + levels).clamp(max=len(self._bias) - 1)
         bias = self._bias[rows].where(levels < self.sizes[asked, None], -torch.inf)
-        logits = torch.baddbmm(bias[:, None], x, self._head[rows].mT)
-        logits = logits + torch.bmm(g, self._last_head[rows].mT)
+        logits = torch.baddbmm(bias[:, None], x, self._net.head[rows].mT)
+        logits = logits + torch.bmm(g, self._net.last_head[rows].mT)
         if fine:
-            of = asked - self._skeleton.n_coarse
+            of = asked - self._n_coarse
             parents = self._parents[of, None, None].expand(-1, tokens.shape[1], 1)
             logits = logits + self._fine_bias[of[:, None], tokens.gather(2, parents).squeeze(2)]
         return logits
 
-    def show_of(self, state: Tensor, asked: Tensor, chosen: Tensor) -> Tensor:
+    def show(self, state: Tensor, asked: Tensor, chosen: Tensor) -> Tensor:
         """Return the state once the levels (G, B) of tokens `asked` (G,) are known as well."""
         rows = (self._starts[asked, None] + chosen).flatten()
-        return self._change.index_select(1, rows).add_(state)
+        return self._net.change.index_select(1, rows).add_(state)
+
+
+def _padded(biases: list[Tensor], width: int, device: torch.device) -> Tensor:
+    """Return (J, P, `width`): each of J (parent's levels, levels) biases, zeros beyond them."""
+    out = torch.zeros(len(biases), max(map(len, biases), default=0), width, device=device)
+    for padded, bias in zip(out, biases, strict=True):
+        padded[: bias.shape[0], : bias.shape[1]] = bias
+    return out
 
 
 def _cast(layer: torch.nn.Linear, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

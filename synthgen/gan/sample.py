@@ -188,8 +188,9 @@ class Drawer:
         self._rules = {t: log_weights(w, self._device) for t, w in restriction.weights.items()}
         self._partners = restriction.partners(self._device)
         asked = self._first or self._partners or style != PLAIN or steps is not None
-        beside = isinstance(self._passes, Folded) and self._device.type in PARALLEL and not asked
-        self._beside = SideBySide(generator.skeleton, self._rules) if beside else None
+        self._beside: SideBySide | None = None
+        if isinstance(self._passes, Folded) and self._device.type in PARALLEL and not asked:
+            self._beside = SideBySide(self._passes, self._rules)
         self._tails = Tails(layout, seed, 0)
 
     def draw(self, blocks: range) -> EncodedTable:
@@ -255,10 +256,10 @@ class Drawer:
         state = net.start(len(noises) * BLOCK)
         for place in range(n_tokens):
             asked = order[:, place]
-            logits = net.logits_of(net.hidden(state), asked, tokens, fine=place >= c)
+            logits = net.logits(net.hidden(state), asked, tokens, fine=place >= c)
             chosen = levels_at(logits, points[:, place]).minimum(net.sizes[asked, None] - 1)
             tokens.scatter_(2, asked[:, None, None].expand(-1, BLOCK, 1), chosen[..., None])
-            state = net.show_of(state, asked, chosen)
+            state = net.show(state, asked, chosen)
         return tokens
 
     @torch.no_grad()

@@ -81,7 +81,8 @@ def test_blocks_side_by_side_are_asked_what_each_alone_is(
     skeleton = trained(layout, depth=2)
     sizes, coarse = layout.sizes.tolist(), layout.n_coarse
     rules = {0: torch.randn(sizes[0]), coarse: torch.randn(layout.fine_priors[0].shape)}
-    alone, beside = Folded(skeleton), SideBySide(skeleton, rules)
+    alone = Folded(skeleton)
+    beside = SideBySide(alone, rules)
     tokens = torch.zeros(3, 8, len(sizes), dtype=torch.int64)
     states, state = [alone.start(8) for _ in range(3)], beside.start(24)
     orders = torch.tensor(
@@ -89,7 +90,7 @@ def test_blocks_side_by_side_are_asked_what_each_alone_is(
     )
     for place in range(len(sizes)):
         asked = orders[[0, 1, 0], place]
-        logits = beside.logits_of(beside.hidden(state), asked, tokens, fine=place >= coarse)
+        logits = beside.logits(beside.hidden(state), asked, tokens, fine=place >= coarse)
         chosen = torch.stack([torch.randint(0, sizes[t], (8,)) for t in asked.tolist()])
         for block, token in enumerate(asked.tolist()):
             expected = alone.logits(alone.hidden(states[block]), token, tokens[block])
@@ -99,4 +100,4 @@ def test_blocks_side_by_side_are_asked_what_each_alone_is(
             assert logits[block, :, sizes[token] :].isneginf().all()
             states[block] = alone.show(states[block], token, chosen[block])
             tokens[block, :, token] = chosen[block]
-        state = beside.show_of(state, asked, chosen)
+        state = beside.show(state, asked, chosen)
