@@ -182,7 +182,7 @@ class Difference(_Dropped):
     Attributes
     ----------
     minimum : float or None
-        The schema's bound of `derived`; where it would lie below, the total is raised.
+        Of `derived`; where it would lie below, the total is raised.
     """
 
     derived: str

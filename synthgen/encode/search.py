@@ -101,7 +101,7 @@ def _declared(
         return [Sum(last.name, parts, last.decimals, -1.0, float(rule.value or 0.0), low)]
     if len(rest) == 2:
         values = {n: frame[n].to_numpy(np.float64) for n in rule.columns}
-        return [_sum(values, by_name, first, *rest)]
+        return [_sum(values, by_name, first, *rest, min_rows)]
     return [Sum(first, tuple(rest), decimals)]
 
 
@@ -286,21 +286,31 @@ def _sums(frame: pd.DataFrame, columns: list[Column], min_rows: int) -> list[Rel
                 if len(trio) < 3 or trio & taken:
                     continue
                 if _is_sum(table[t], table[i], table[j], by_name[names[t]].decimals):
-                    found.append(_sum(values, by_name, names[t], names[i], names[j]))
+                    found.append(_sum(values, by_name, names[t], names[i], names[j], min_rows))
                     taken |= trio
     return found
 
 
 def _sum(
-    values: dict[str, Floats], by_name: dict[str, Column], total: str, left: str, right: str
+    values: dict[str, Floats],
+    by_name: dict[str, Column],
+    total: str,
+    left: str,
+    right: str,
+    min_rows: int,
 ) -> Relation:
-    """Return the larger part as derived, or the total where the three are not missing together."""
+    """Return the larger part as derived, or the total where the three are not missing together.
+
+    Without a declared minimum the part stays above zero where fewer than k rows are below it.
+    """
     missing = [np.isnan(values[name]) for name in (total, left, right)]
     small, large = sorted((left, right), key=lambda name: float(np.nanmean(np.abs(values[name]))))
     if not all(np.array_equal(missing[0], m) for m in missing):
         return Sum(total, (left, right), by_name[total].decimals)
     column = by_name[large]
     minimum = None if column.minimum is None else float(column.minimum)
+    if minimum is None and (values[large] < 0).sum() < min_rows:
+        minimum = 0.0
     return Difference(large, total, small, column.decimals, minimum)
 
 

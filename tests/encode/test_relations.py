@@ -68,7 +68,7 @@ def test_a_sum_is_found_and_exact(missing: int) -> None:
     found = search(frame, *columns)
     # Where the three are missing together, the total and the smaller part are learnt.
     small, large = ("a", "b") if frame["a"].mean() < frame["b"].mean() else ("b", "a")
-    rest = Difference(large, "total", small, 2, None)
+    rest = Difference(large, "total", small, 2, minimum=0.0)
     assert found == ((Sum("total", ("a", "b"), 2),) if missing else (rest,))
     left, kept = reduce(found, frame, columns)
     learnt = {"a", "b"} if missing else {"total", small}
@@ -81,6 +81,16 @@ def test_a_rest_below_its_minimum_raises_the_total() -> None:
     Difference("above", "total", "basement", 0, minimum=1.0).restore(frame)
     assert frame["above"].tolist() == [4, 1]
     assert frame["total"].tolist() == [5, 4]
+
+
+@pytest.mark.parametrize(("negative", "minimum"), [(3, 0.0), (50, None)])
+def test_a_rest_is_negative_only_where_k_rows_are(negative: int, minimum: float | None) -> None:
+    frame, columns = sums()
+    frame.loc[: negative - 1, "b"] -= 1_000
+    frame["total"] = (frame["a"] + frame["b"]).round(2)
+    (found,) = search(frame, *columns)
+    assert isinstance(found, Difference)
+    assert (found.derived, found.minimum) == ("b", minimum)
 
 
 def test_one_row_breaks_a_sum() -> None:
@@ -142,7 +152,7 @@ def test_a_unit_conversion_is_found_through_its_rounding() -> None:
 def test_one_row_breaks_a_factor() -> None:
     x = RNG.integers(1, 500, N).astype(float)
     frame = pd.DataFrame({"y": 3 * x, "x": x})
-    frame.loc[3, "y"] += 2
+    frame.loc[3, "y"] += 3  # a factor of .333, rounded, would forgive less
     assert search(frame, number("y"), number("x")) == ()
 
 
