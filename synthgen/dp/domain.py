@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from synthgen.constraints import said
 from synthgen.dp.tails import CLEAR, FAR, Counted, Ended, Interval, outward
 from synthgen.encode import datetime as dt
 from synthgen.encode.categorical import CategoricalEncoder
 from synthgen.encode.column import ColumnEncoder
 from synthgen.encode.numeric import NumericEncoder
+from synthgen.encode.relations import Excess, Gap, Relation
+from synthgen.encode.search import declared
 from synthgen.encode.table import Part, declared_bound
 from synthgen.errors import ConfigError
 from synthgen.schema import Column, TableSchema
@@ -44,6 +47,12 @@ CHARGE_IT = (
     "or let undeclared bounds and categories be found by noisy counts, for a part of the budget: "
     "charge_metadata = true in [train.dp], or --charge-metadata"
 )
+#: What a rule that leaves something to the data needs to say all itself.
+WANTED = {
+    "lookup": "which pairs there are, the rows say; list them as combinations, or drop the rule",
+    "combinations": "list those that are allowed",
+    "range": "list the bounds of each level",
+}
 #: The first cell beyond the clearly seen rows has this share of the width of the last before.
 FIRST_TAIL = 1 / 2
 
@@ -52,16 +61,17 @@ def check_public(schema: TableSchema, *, charge_metadata: bool = False) -> None:
     """Raise ConfigError listing every column whose values are not public by declaration.
 
     With `charge_metadata` bounds and categories may be left out: they are found and charged. Rules
-    between columns are refused: nothing here keeps them.
+    between columns must say all themselves.
     """
-    if schema.constraints:
-        raise ConfigError(
-            "differential privacy does not keep rules between columns yet: drop each [[constraint]]"
-        )
     problems = [
         f"  - column '{c.name}': {what}"
         for c in schema.columns
         for what in [*([] if charge_metadata else _lacks(c)), *_tells_of_rows(c)]
+    ]
+    problems += [
+        f"  - the rule {said(rule)}: {WANTED[rule.kind]}"
+        for rule in schema.constraints
+        if rule.is_learnt or rule.kind == "lookup"
     ]
     if schema.entity is not None and schema.entity.nullable:
         problems.append(
@@ -155,7 +165,50 @@ def domains(schema: TableSchema, *, charge_metadata: bool = False) -> list[Domai
     Categories that are to be found have no levels yet.
     """
     check_public(schema, charge_metadata=charge_metadata)
-    return [d for c in schema.modelled for d in _domains(c)]
+    return [d for c in modelled(schema)[1] for d in _domains(c)]
+
+
+def modelled(schema: TableSchema) -> tuple[tuple[Relation, ...], list[Column]]:
+    """Return the relations that keep the schema's rules, and the columns that they leave to model.
+
+    What is modelled in the place of a column has bounds where its columns have some.
+    """
+    relations, left = declared(schema.modelled, schema.constraints)
+    by_name = {r.derived: r for r in relations}
+    return relations, [_bounded(c, by_name.get(c.name), schema) for c in left]
+
+
+def _bounded(left: Column, relation: Relation | None, schema: TableSchema) -> Column:
+    """Return a column that stands for the distance of two others with its declared bounds."""
+    if not isinstance(relation, Excess | Gap):
+        return left
+    upper = schema.column(relation.derived)
+    lower = schema.column(relation.lower if isinstance(relation, Excess) else relation.earlier)
+    if _is_open(upper) or _is_open(lower):
+        return left
+    (a, b), (c, d) = (_ends(x) for x in (upper, lower))
+    unit = relation.unit if isinstance(relation, Gap) else 1.0
+    low, high = max(0.0, (a - d) / unit), max(0.0, (b - c) / unit)
+    nullable = upper.nullable
+    if isinstance(relation, Gap):
+        low, nullable = math.floor(low), upper.nullable or lower.nullable
+    elif lower.nullable:  # then the upper number is modelled as it is
+        low, high = min(low, a), max(high, b)
+    return replace(left, minimum=low, maximum=high, nullable=nullable)
+
+
+def _ends(c: Column) -> tuple[float, float]:
+    """Return the declared bounds of a number, or of a time in microseconds."""
+    if c.kind == "numeric":
+        assert isinstance(c.minimum, int | float)
+        assert isinstance(c.maximum, int | float)
+        return float(c.minimum), float(c.maximum)
+    first, last = dt.to_microseconds(_declared_moments(c))
+    return float(first), float(last)
+
+
+def _declared_moments(c: Column) -> pd.Series:
+    return pd.Series([declared_bound(str(b), c) for b in (c.minimum, c.maximum)])
 
 
 def _domains(c: Column) -> list[Domain]:
@@ -170,9 +223,8 @@ def _domains(c: Column) -> list[Domain]:
         unit = OPEN_UNIT if c.decimals is None else 10.0**-c.decimals
         return [_line(c, "value", unit, OPEN_HALF, whole=c.decimals is not None)]
     if c.kind == "numeric":
-        assert isinstance(c.minimum, int | float)
-        assert isinstance(c.maximum, int | float)
-        low, width = float(c.minimum), float(c.maximum) - float(c.minimum)
+        low, high = _ends(c)
+        width = high - low
         if c.decimals is None:
             unit = width / FINEST or 1.0
             return [Domain(c.name, "value", c.nullable, None, low, unit, FINEST, whole=False)]
@@ -181,8 +233,7 @@ def _domains(c: Column) -> list[Domain]:
     if _is_open(c):
         days = _line(c, "days", 1.0, OPEN_DAYS, whole=True)
     else:
-        ends = pd.Series([declared_bound(str(b), c) for b in (c.minimum, c.maximum)])
-        first, last = dt.to_days(dt.to_microseconds(ends))
+        first, last = dt.to_days(dt.to_microseconds(_declared_moments(c)))
         days = Domain(c.name, "days", c.nullable, None, float(first), 1.0, int(last - first) + 1)
     if c.resolution == "day":
         return [days]

@@ -15,16 +15,18 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from synthgen.config import DpConfig
 from synthgen.dp.accountant import Kind, Mechanism, calibrate, epsilon
-from synthgen.dp.domain import Domain, cut, domains, part, possible, stable_levels
+from synthgen.dp.domain import Domain, cut, domains, modelled, part, possible, stable_levels
 from synthgen.dp.noise import Noise, stability_threshold
 from synthgen.dp.tails import CLEAR, Counted, Interval, ended
 from synthgen.dp.tree import Tokens, Tree, fit_tree, on_simplex
 from synthgen.encode.column import EncodedTable
+from synthgen.encode.relations import Relation, reduce
 from synthgen.encode.table import Part, TableEncoder, views_of
-from synthgen.schema import TableSchema
+from synthgen.schema import Column, TableSchema
 from synthgen.table import PackedTable, RealTable, one_secret_row_each
 
 Floats = npt.NDArray[np.float64]
@@ -198,17 +200,21 @@ def measure(
     that of a row.
     """
     table = one_secret_row_each(table)
+    relations, left = modelled(schema)
+    reduced = _Reduced(table, relations, {c.name: c for c in left})
     std = {name: m.noise for name, m in plan.mechanisms.items()}
     n_rows = max(1, int(noise.counts(np.array([len(table)]), std["rows"])[0]))
-    found = [_with_levels(table, d, noise, plan.mechanisms.get("categories")) for d in plan.domains]
-    cells = [_cells(table, schema, d, noise, std.get("cells", 0.0), n_rows) for d in found]
-    draft = TableEncoder(schema, tuple(part(d, c) for d, (c, _) in zip(found, cells, strict=True)))
+    stable = plan.mechanisms.get("categories")
+    found = [_with_levels(reduced, d, noise, stable) for d in plan.domains]
+    cells = [_cells(reduced, d, noise, std.get("cells", 0.0), n_rows) for d in found]
+    parts = tuple(part(d, c) for d, (c, _) in zip(found, cells, strict=True))
+    draft = TableEncoder(schema, parts, relations)
     tokens = draft.transform(table).tokens
     counted = [
         _one_way(tokens[:, t], d, *cells[t], noise, std["one-way"], n_rows)
         for t, d in enumerate(found)
     ]
-    encoder = TableEncoder(schema, tuple(p for p, _ in counted))
+    encoder = TableEncoder(schema, tuple(p for p, _ in counted), relations)
     marginals = [m for _, m in counted]
     encoded = encoder.transform(table)
     if len(marginals) == 1:
@@ -224,27 +230,45 @@ def measure(
     return Released(encoder, tree, n_rows, encoded)
 
 
-def _with_levels(
-    table: RealTable | PackedTable, domain: Domain, noise: Noise, stable: Mechanism | None
-) -> Domain:
+@dataclass(frozen=True, repr=False)
+class _Reduced:
+    """Real rows as the schema's rules leave them to be modelled, one column at a time.
+
+    A row decides its own cells alone, so what is counted of them has the sensitivity of a row.
+    """
+
+    table: RealTable | PackedTable
+    relations: Sequence[Relation]
+    columns: Mapping[str, Column]
+
+    def column(self, name: str) -> pd.Series:
+        """Return one column that is modelled."""
+        schema = self.table.schema
+        if self.columns[name] is schema.column(name):
+            return self.table.column(name)
+        frames = (reduce(self.relations, f, schema.modelled)[0] for f in self.table.batches())
+        return pd.concat([frame[name] for frame in frames], ignore_index=True)
+
+    def view(self, domain: Domain) -> Floats:
+        """Return the numbers (N,) of one part."""
+        views = views_of(self.column(domain.column), self.columns[domain.column])
+        return np.asarray(views[domain.view], np.float64)
+
+
+def _with_levels(rows: _Reduced, domain: Domain, noise: Noise, stable: Mechanism | None) -> Domain:
     """Return `domain` with the levels of a category that the schema does not declare."""
     if domain.levels is None or not domain.is_open:
         return domain
     assert stable is not None
     threshold = stability_threshold(stable.noise, stable.delta)
     levels = stable_levels(
-        table.column(domain.column), lambda c: noise.counts(c, stable.noise), threshold
+        rows.column(domain.column), lambda c: noise.counts(c, stable.noise), threshold
     )
     return replace(domain, levels=levels)
 
 
 def _cells(
-    table: RealTable | PackedTable,
-    schema: TableSchema,
-    domain: Domain,
-    noise: Noise,
-    std: float,
-    n_rows: int,
+    rows: _Reduced, domain: Domain, noise: Noise, std: float, n_rows: int
 ) -> tuple[list[Interval], Counted]:
     """Return the cells of a number before its ends are known, and what was counted for them.
 
@@ -252,9 +276,8 @@ def _cells(
     """
     if domain.levels is not None:
         return [], Counted((), np.zeros(0), std)
-    values = views_of(table.column(domain.column), schema.column(domain.column))[domain.view]
     mass = n_rows * CELL_SHARE
-    return cut(values, domain, lambda c: noise.counts(c, std), std, mass=mass)
+    return cut(rows.view(domain), domain, lambda c: noise.counts(c, std), std, mass=mass)
 
 
 def _one_way(

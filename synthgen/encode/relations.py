@@ -181,23 +181,22 @@ class Difference(_Dropped):
 
     Attributes
     ----------
-    minimum : float or None
-        Of `derived`; where it would lie below, the total is raised.
+    minimum, maximum : float or None
+        Of `derived`; where it would lie beyond, the total is moved.
     """
 
     derived: str
     total: str
     other: str
     decimals: int | None
-    minimum: float | None
+    minimum: float | None = None
+    maximum: float | None = None
 
     def restore(self, frame: pd.DataFrame) -> None:
-        """Subtract; keep the relation where the rest would be too small."""
-        rest = frame[self.total] - frame[self.other]
-        if self.minimum is not None:
-            low = rest < self.minimum
-            rest = rest.clip(lower=self.minimum)
-            frame[self.total] = frame[self.total].where(~low, rest + frame[self.other])
+        """Subtract; keep the relation where the rest would be too small or too large."""
+        left = frame[self.total] - frame[self.other]
+        rest = left.clip(self.minimum, self.maximum)
+        frame[self.total] = frame[self.total].where(rest == left, rest + frame[self.other])
         frame[self.derived] = rest if self.decimals is None else rest.round(self.decimals)
 
     def broken(self, frame: pd.DataFrame) -> npt.NDArray[np.bool_]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from synthgen.encode.relations import (
 )
 from synthgen.errors import DataError
 from synthgen.schema import Column, Constraint, TableSchema, constraint_problems
+from synthgen.table import canonical_dtype
 
 #: Fewer rows do not prove a relation.
 MIN_PROOF = 100
@@ -69,6 +71,59 @@ def find(
     return tuple(found)
 
 
+def declared(
+    columns: Iterable[Column], constraints: Iterable[Constraint]
+) -> tuple[tuple[Relation, ...], list[Column]]:
+    """Return the relations that keep rules which say all themselves, and what is left to model.
+
+    No row is looked at, so rules must leave nothing to the data: no look-up, nothing
+    `Constraint.is_learnt`. Order as in `find`.
+    """
+    left = list(columns)
+    found: list[Relation] = []
+    nobody = pd.DataFrame({c.name: pd.Series(dtype=canonical_dtype(c)) for c in left})
+    for rule in sorted(constraints, key=lambda rule: rule.kind != "range"):
+        by_name = {c.name: c for c in left}
+        if rule.kind == "combinations":
+            rows = _allowed(rule, by_name)
+            relations = _combinations(rule, rows, by_name, min_rows=1)
+        elif rule.kind == "sum":
+            relations = [_declared_sum(*(by_name[name] for name in rule.columns))]
+        else:
+            relations = _declared(rule, nobody, left, min_rows=1)
+        for relation in relations:
+            relation.reduce(nobody, left)
+            found.append(relation)
+    return tuple(found), left
+
+
+def _allowed(rule: Constraint, by_name: Mapping[str, Column]) -> pd.DataFrame:
+    """Return the combinations that a rule lists, a row each, in canonical dtypes."""
+    columns = [by_name[name] for name in rule.columns]
+    rows = [json.loads(_written(row, columns)) for row in rule.allowed or ()]
+    return pd.DataFrame(
+        {
+            c.name: pd.Series(
+                [v == "True" if c.kind == "boolean" and v else v for v in values],
+                dtype=canonical_dtype(c),
+            )
+            for c, values in zip(columns, zip(*rows, strict=True), strict=True)
+        }
+    )
+
+
+def _declared_sum(total: Column, *parts: Column) -> Relation:
+    """Return the part that may be larger as derived, where nothing can be missing; else the total.
+
+    With a part derived the total is learnt, and stays within its bounds.
+    """
+    names = tuple(c.name for c in parts)
+    if len(parts) != 2 or any(c.nullable or c.maximum is None for c in (total, *parts)):
+        return Sum(total.name, names, total.decimals)
+    large, small = sorted(parts, key=lambda c: -float(c.maximum or 0.0))
+    return _difference(large, total.name, small.name)
+
+
 def _declared(
     rule: Constraint, frame: pd.DataFrame, columns: list[Column], min_rows: int
 ) -> list[Relation]:
@@ -84,7 +139,7 @@ def _declared(
         lookup = _lookup(frame, first, rest[0], counts.index[counts >= min_rows])
         return [] if lookup is None else [lookup]
     if rule.kind == "combinations":
-        return _combinations(rule, frame, by_name[first].kind == "boolean", by_name, min_rows)
+        return _combinations(rule, frame, by_name, min_rows)
     if rule.kind == "range":
         if rule.bounds is None:
             return [within(frame, first, rest[0], decimals, min_rows)]
@@ -101,16 +156,12 @@ def _declared(
         return [Sum(last.name, parts, last.decimals, -1.0, float(rule.value or 0.0), low)]
     if len(rest) == 2:
         values = {n: frame[n].to_numpy(np.float64) for n in rule.columns}
-        return [_sum(values, by_name, first, *rest, min_rows)]
+        return [_sum(values, by_name, first, rest[0], rest[1], min_rows)]
     return [Sum(first, tuple(rest), decimals)]
 
 
 def _combinations(
-    rule: Constraint,
-    frame: pd.DataFrame,
-    boolean: bool,
-    by_name: dict[str, Column],
-    min_rows: int,
+    rule: Constraint, frame: pd.DataFrame, by_name: dict[str, Column], min_rows: int
 ) -> list[Relation]:
     """Return the combination of the columns, and a look-up from it for each but the first."""
     counts = combined(frame, rule.columns).value_counts()
@@ -122,7 +173,8 @@ def _combinations(
     if not len(texts):
         raise DataError(f"the rule {said(rule)}: no combination is held by {min_rows} rows or more")
     first, *rest = rule.columns
-    together = Combined(first, tuple(rest), tuple(sorted(texts)), boolean)
+    is_boolean = by_name[first].kind == "boolean"
+    together = Combined(first, tuple(rest), tuple(sorted(texts)), is_boolean)
     reduced = frame.copy(deep=False)
     together.reduce(reduced, list(by_name.values()))
     lookups = (_lookup(reduced, first, name, texts) for name in rest)
@@ -307,11 +359,15 @@ def _sum(
     small, large = sorted((left, right), key=lambda name: float(np.nanmean(np.abs(values[name]))))
     if not all(np.array_equal(missing[0], m) for m in missing):
         return Sum(total, (left, right), by_name[total].decimals)
-    column = by_name[large]
-    minimum = None if column.minimum is None else float(column.minimum)
-    if minimum is None and (values[large] < 0).sum() < min_rows:
-        minimum = 0.0
-    return Difference(large, total, small, column.decimals, minimum)
+    difference = _difference(by_name[large], total, small)
+    if difference.minimum is None and (values[large] < 0).sum() < min_rows:
+        return replace(difference, minimum=0.0)
+    return difference
+
+
+def _difference(large: Column, total: str, small: str) -> Difference:
+    low, high = (None if x is None else float(x) for x in (large.minimum, large.maximum))
+    return Difference(large.name, total, small, large.decimals, low, high)
 
 
 def _is_sum(total: Floats, left: Floats, right: Floats, decimals: int | None) -> bool:

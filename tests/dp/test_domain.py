@@ -1,5 +1,4 @@
 import ast
-import dataclasses
 import itertools
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import synthgen.dp
 from synthgen.dp.domain import Domain, check_public, cut, domains, part
 from synthgen.encode.table import TableEncoder
 from synthgen.errors import ConfigError
-from synthgen.schema import Column, Constraint, TableSchema
+from synthgen.schema import Column, TableSchema
 
 SCHEMA = TableSchema(
     name="t",
@@ -55,12 +54,6 @@ def test_all_columns_that_are_not_public_are_listed_at_once() -> None:
     text = str(caught.value)
     assert all(f"column '{name}'" in text for name in "abcdf")
     assert not any(f"column '{name}'" in text for name in "eg")
-
-
-def test_rules_between_columns_are_refused_whoever_asks() -> None:
-    rule = Constraint(kind="order", columns=("age", "pay"))
-    with pytest.raises(ConfigError, match="drop each"):
-        domains(dataclasses.replace(SCHEMA, constraints=(rule,)))
 
 
 def test_cells_tile_the_domain_and_heavy_values_stand_alone() -> None:

@@ -76,11 +76,12 @@ def test_a_sum_is_found_and_exact(missing: int) -> None:
     pd.testing.assert_frame_equal(restored(found, frame, *columns), frame)
 
 
-def test_a_rest_below_its_minimum_raises_the_total() -> None:
-    frame = pd.DataFrame({"total": [5.0, 2.0], "basement": [1.0, 3.0]})
-    Difference("above", "total", "basement", 0, minimum=1.0).restore(frame)
-    assert frame["above"].tolist() == [4, 1]
-    assert frame["total"].tolist() == [5, 4]
+def test_a_rest_beyond_its_bounds_moves_the_total() -> None:
+    frame = pd.DataFrame({"total": [5.0, 2.0, 9.0, np.nan], "basement": [1.0, 3.0, 0.0, np.nan]})
+    Difference("above", "total", "basement", 0, minimum=1.0, maximum=8.0).restore(frame)
+    assert frame["above"].tolist()[:3] == [4, 1, 8]
+    assert frame["total"].tolist()[:3] == [5, 4, 8]
+    assert frame.iloc[3].isna().all()
 
 
 @pytest.mark.parametrize(("negative", "minimum"), [(3, 0.0), (50, None)])
