@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -53,22 +53,33 @@ def find(
     derived twice, and none that others are derived from is derived itself, but for a factor of a
     gap: a length of stay that is the difference of two dates.
     """
-    found: list[Relation] = []
     kept, left = frame.copy(deep=False), list(columns)
-
-    def add(relations: Iterable[Relation]) -> None:
-        for relation in relations:
-            relation.reduce(kept, left)
-            found.append(relation)
-
-    # Ranges are reduced first, so that they are seen to last, when all else has its value.
-    for constraint in sorted(constraints, key=lambda rule: rule.kind != "range"):
-        add(_declared(constraint, kept, left, min_rows))
+    found = _of_rules(constraints, kept, left, lambda rule: _declared(rule, kept, left, min_rows))
     ranged = {r.derived for r in found if isinstance(r, Within)}
     if len(frame) >= MIN_PROOF:
         for search in (_gaps, _factors, _sums, _lookups):
-            add(search(kept, [c for c in left if c.name not in ranged], min_rows))
+            for relation in search(kept, [c for c in left if c.name not in ranged], min_rows):
+                relation.reduce(kept, left)
+                found.append(relation)
     return tuple(found)
+
+
+def _of_rules(
+    rules: Iterable[Constraint],
+    frame: pd.DataFrame,
+    columns: list[Column],
+    relations_of: Callable[[Constraint], Iterable[Relation]],
+) -> list[Relation]:
+    """Return the relations of all rules; `frame` and `columns` are reduced by them, in place.
+
+    Ranges are reduced first, so that they are seen to last, when all else has its value.
+    """
+    found: list[Relation] = []
+    for rule in sorted(rules, key=lambda rule: rule.kind != "range"):
+        for relation in relations_of(rule):
+            relation.reduce(frame, columns)
+            found.append(relation)
+    return found
 
 
 def declared(
@@ -80,21 +91,17 @@ def declared(
     `Constraint.is_learnt`. Order as in `find`.
     """
     left = list(columns)
-    found: list[Relation] = []
     nobody = pd.DataFrame({c.name: pd.Series(dtype=canonical_dtype(c)) for c in left})
-    for rule in sorted(constraints, key=lambda rule: rule.kind != "range"):
+
+    def relations_of(rule: Constraint) -> list[Relation]:
         by_name = {c.name: c for c in left}
         if rule.kind == "combinations":
-            rows = _allowed(rule, by_name)
-            relations = _combinations(rule, rows, by_name, min_rows=1)
-        elif rule.kind == "sum":
-            relations = [_declared_sum(*(by_name[name] for name in rule.columns))]
-        else:
-            relations = _declared(rule, nobody, left, min_rows=1)
-        for relation in relations:
-            relation.reduce(nobody, left)
-            found.append(relation)
-    return tuple(found), left
+            return _combinations(rule, _allowed(rule, by_name), by_name, min_rows=1)
+        if rule.kind == "sum":
+            return [_declared_sum(*(by_name[name] for name in rule.columns))]
+        return _declared(rule, nobody, left, min_rows=1)
+
+    return tuple(_of_rules(constraints, nobody, left, relations_of)), left
 
 
 def _allowed(rule: Constraint, by_name: Mapping[str, Column]) -> pd.DataFrame:
