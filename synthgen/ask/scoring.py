@@ -119,8 +119,7 @@ class Scorer:
         """
         out = self._above(self.completion.nats(frame)) / self._spread_of_rows
         out = out[frame.columns].set_axis(frame.index)
-        isolated = self._isolation
-        out[ISOLATION] = Scale.of(isolated.score(self._usual[0])).above(isolated.score(frame))
+        out[ISOLATION] = self._usually_isolated.above(self._isolation.score(frame))
         if critic is not None:
             usual = Scale.of(critic.score(self._usual[0]))
             out[CRITIC] = usual.above(critic.score(frame)).clip(0)
@@ -150,3 +149,7 @@ class Scorer:
     def _isolation(self) -> Isolation:
         learnt, _ = self.completion.rows(USUAL, seed=1)
         return Isolation.among(learnt, self.completion.encoder.schema.modelled)
+
+    @cached_property
+    def _usually_isolated(self) -> Scale:
+        return Scale.of(self._isolation.score(self._usual[0]))

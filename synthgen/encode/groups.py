@@ -38,6 +38,11 @@ def combined(frame: pd.DataFrame, names: Sequence[str]) -> pd.Series:
     return pd.Series(chosen, index=frame.index, dtype="str")
 
 
+def cell(text: str | None, *, boolean: bool) -> str | bool | None:
+    """Return the canonical value of one text of a combination."""
+    return text == "True" if boolean and text else text
+
+
 @dataclass(frozen=True)
 class Combined:
     """Columns of which only some combinations occur: the first is modelled as the combination.
@@ -93,8 +98,7 @@ class Combined:
     @property
     def _own(self) -> dict[Any, Any]:
         """Return the first column's value in each combination."""
-        first = {level: json.loads(level)[0] for level in self.levels}
-        return {k: v == "True" if self.boolean and v else v for k, v in first.items()}
+        return {k: cell(json.loads(k)[0], boolean=self.boolean) for k in self.levels}
 
     def broken(self, frame: pd.DataFrame) -> Bools:
         """Return none: what is not listed is not kept, but contradicts nothing."""

@@ -15,7 +15,7 @@ from synthgen.encode import datetime as dt
 from synthgen.encode.categorical import MIN_RARE_SHARE, RARE
 from synthgen.encode.column import Floats
 from synthgen.encode.evidence import of_levels
-from synthgen.encode.groups import Combined, Within, combined, within
+from synthgen.encode.groups import Combined, Within, cell, combined, within
 from synthgen.encode.relations import (
     Difference,
     Excess,
@@ -111,10 +111,10 @@ def _allowed(rule: Constraint, by_name: Mapping[str, Column]) -> pd.DataFrame:
     return pd.DataFrame(
         {
             c.name: pd.Series(
-                [v == "True" if c.kind == "boolean" and v else v for v in values],
+                [cell(text, boolean=c.kind == "boolean") for text in texts],
                 dtype=canonical_dtype(c),
             )
-            for c, values in zip(columns, zip(*rows, strict=True), strict=True)
+            for c, texts in zip(columns, zip(*rows, strict=True), strict=True)
         }
     )
 
