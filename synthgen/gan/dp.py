@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from synthgen.dp.noise import Noise
 from synthgen.gan.condition import random_known, unknown_mean
-from synthgen.gan.nets import Block, Skeleton, cross_entropies
+from synthgen.gan.nets import Block, Skeleton
 
 Record = dict[str, float | int | str]
 LOG_EVERY = 20
@@ -152,7 +152,7 @@ def calibrate(
 def row_losses(skeleton: Skeleton, tokens: Tensor, masks: torch.Generator) -> Tensor:
     """Return the plain objective of each row, (B,), for random known subsets."""
     known = _known(skeleton, tokens, masks)
-    return unknown_mean(skeleton.losses(tokens, known, fine=False), known)
+    return unknown_mean(skeleton.cross_entropies(tokens, known), known)
 
 
 def _known(skeleton: Skeleton, tokens: Tensor, masks: torch.Generator) -> Tensor:
@@ -200,8 +200,7 @@ def losses_and_norms(skeleton: Skeleton, tokens: Tensor, known: Tensor) -> tuple
         embedded = skeleton.tokens(tokens, known)
         hidden = skeleton.trunk(embedded)
         logits = F.linear(hidden, skeleton.head(), skeleton.bias)
-    blocks = list(torch.split(logits, skeleton.sizes, dim=1))
-    losses = unknown_mean(cross_entropies(blocks, tokens), known)
+    losses = unknown_mean(skeleton.coarse.cross_entropies(logits, tokens), known)
     outputs = [embedded, logits, *(output for _, _, output in taps)]
     slopes = torch.autograd.grad(losses.sum(), outputs, retain_graph=True)
     with torch.no_grad():

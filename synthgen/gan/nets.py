@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from synthgen.config import TrainConfig
 from synthgen.encode.column import Floats, Layout
 from synthgen.gan.conv import ConvBlock, Funnel, Places, Pyramid
+from synthgen.gan.layers import Choices, dropped
 
 #: Embedded tokens (B, *d_row), lower bounds and spans (B, O).
 Condition = tuple[Tensor, Tensor, Tensor]
@@ -87,8 +88,7 @@ class Block(nn.Module):
         """Return ``x + outer(gelu(inner(norm(x))))``."""
         inner = F.gelu(self.inner(self.norm(x)))
         if self.training and self.dropout:
-            keep = torch.rand_like(inner) >= self.dropout
-            inner = inner * keep * (1 / (1 - self.dropout))
+            inner = dropped(inner, self.dropout)
         out: Tensor = x + self.outer(inner)
         return out
 
@@ -249,6 +249,8 @@ class Skeleton(nn.Module):
         self.n_coarse = layout.n_coarse
         self.starts = layout.starts.tolist()
         self.parents = layout.parents.tolist()
+        self.coarse = Choices(self.sizes[: self.n_coarse])
+        self.fine = Choices(self.sizes[self.n_coarse :])
         self.tokens = embedding(layout, width, form)
         self.blocks = hidden_layers(layout, width, depth, form, dropout)
         self.head = SmoothTable(layout, width, harmonics=form.harmonics)
@@ -287,46 +289,36 @@ class Skeleton(nn.Module):
             logits = logits + self.fine_bias[fine][tokens[:, self.parents[fine]]]
         return logits
 
-    def logits(self, tokens: Tensor, known: Tensor, *, fine: bool) -> list[Tensor]:
-        """Return the logits (B, size) of every token of one kind given the known ones.
+    def logits(self, tokens: Tensor, known: Tensor, split: int) -> tuple[Tensor, Tensor]:
+        """Return the logits of the coarse tokens of some rows and of the fine ones of the others.
 
         Parameters
         ----------
         tokens : (B, T) int64
         known : (B, T) bool
-        fine : bool
-            Which tokens are asked for: the fine ones (all coarse are known) or the coarse ones.
+            Every coarse token is known where fine ones are asked for.
+        split : int
+            Rows that are asked for coarse tokens; they come first.
 
         Returns
         -------
-        list of T - n_coarse, or n_coarse, tensors
-            Of known tokens as well; the caller masks them.
+        (split, W_coarse) and (B - split, W_fine) tensors
+            Side by side as in `coarse` and `fine`; of known tokens as well, the caller masks them.
         """
         hidden = self.trunk(self.tokens(tokens, known))
-        head = self.head()
-        first, last = (self.n_coarse, len(self.sizes)) if fine else (0, self.n_coarse)
-        a = self.starts[first]
-        b = self.starts[last - 1] + self.sizes[last - 1]
-        logits = F.linear(hidden, head[a:b], self.bias[a:b])
-        blocks = list(torch.split(logits, self.sizes[first:last], dim=1))
-        if fine:
-            for j, parent in enumerate(self.parents):
-                blocks[j] = blocks[j] + F.embedding(tokens[:, parent], self.fine_bias[j])
-        return blocks
+        head, cut = self.head(), sum(self.coarse.sizes)
+        coarse = F.linear(hidden[:split], head[:cut], self.bias[:cut])
+        fine = F.linear(hidden[split:], head[cut:], self.bias[cut:])
+        if self.parents and split < len(tokens):
+            levels = tokens[split:, self.parents].unbind(dim=1)
+            shifts = [F.embedding(*pair) for pair in zip(levels, self.fine_bias, strict=True)]
+            fine = fine + torch.cat(shifts, dim=1)
+        return coarse, fine
 
-    def losses(self, tokens: Tensor, known: Tensor, *, fine: bool) -> Tensor:
-        """Return the cross-entropy in nats of each true token, as `logits` are asked for."""
-        return cross_entropies(self.logits(tokens, known, fine=fine), self.asked(tokens, fine=fine))
-
-    def asked(self, of: Tensor, *, fine: bool) -> Tensor:
-        """Return the columns of (B, T) `of` that `logits` answers: coarse or fine tokens."""
-        return of[:, self.n_coarse :] if fine else of[:, : self.n_coarse]
-
-
-def cross_entropies(logits: list[Tensor], tokens: Tensor) -> Tensor:
-    """Return the cross-entropy in nats (B, C) of C tokens (B, C) by the logits of each."""
-    pairs = zip(logits, tokens.unbind(dim=1), strict=True)
-    return torch.stack([F.cross_entropy(a, b, reduction="none") for a, b in pairs], dim=1)
+    def cross_entropies(self, tokens: Tensor, known: Tensor) -> Tensor:
+        """Return the cross-entropy in nats (B, n_coarse) of each true coarse token."""
+        logits, _ = self.logits(tokens, known, len(tokens))
+        return self.coarse.cross_entropies(logits, tokens[:, : self.n_coarse])
 
 
 class Cells(nn.Module):

@@ -46,7 +46,6 @@ from synthgen.gan.nets import (
     Generator,
     Skeleton,
     TokenSequence,
-    cross_entropies,
     half_precision,
 )
 from synthgen.gan.objective import critic_objective, descend
@@ -562,16 +561,22 @@ def skeleton_loss(
     Plus `matching` times the distance of histograms, where that is not 0.
     """
     total = tokens.new_zeros((), dtype=torch.float32)
-    for part, fine in ((slice(0, split), False), (slice(split, len(tokens)), True)):
-        rows, shown = tokens[part], known[part]
-        if not len(rows):
+    c = skeleton.n_coarse
+    for logits, choices, rows, columns in zip(
+        skeleton.logits(tokens, known, split),
+        (skeleton.coarse, skeleton.fine),
+        (slice(0, split), slice(split, len(tokens))),
+        (slice(0, c), slice(c, None)),
+        strict=True,
+    ):
+        if not len(logits):
             continue
-        logits = skeleton.logits(rows, shown, fine=fine)
-        asked, given = skeleton.asked(rows, fine=fine), skeleton.asked(shown, fine=fine)
-        total = total + unknown_mean(cross_entropies(logits, asked), given).sum()
+        asked, given = tokens[rows, columns], known[rows, columns]
+        total = total + unknown_mean(choices.cross_entropies(logits, asked), given).sum()
         if matching:
-            distance = histogram_distance(logits, asked, ~given, rows, shown)
-            total = total + matching * len(rows) * distance
+            blocks = choices.split(logits)
+            distance = histogram_distance(blocks, asked, ~given, tokens[rows], known[rows])
+            total = total + matching * len(logits) * distance
     return total / len(tokens)
 
 

@@ -48,7 +48,7 @@ def batch(n: int, seed: int = 0) -> tuple[Tensor, Tensor]:
 
 def gradient(net: Skeleton, tokens: Tensor, known: Tensor) -> Tensor:
     """Return the gradient of one row by the plain objective, flat."""
-    loss = unknown_mean(net.losses(tokens, known, fine=False), known).sum()
+    loss = unknown_mean(net.cross_entropies(tokens, known), known).sum()
     found = torch.autograd.grad(loss, list(net.parameters()), allow_unused=True)
     return torch.cat(
         [
@@ -65,7 +65,7 @@ def test_norms_equal_those_of_one_row_at_a_time(n: int) -> None:
     rows = [gradient(net, tokens[i : i + 1], known[i : i + 1]) for i in range(n)]
     assert norms.tolist() == pytest.approx([float(r.norm()) for r in rows], rel=1e-4)
     assert losses.tolist() == pytest.approx(
-        unknown_mean(net.losses(tokens, known, fine=False), known).tolist(), rel=1e-5
+        unknown_mean(net.cross_entropies(tokens, known), known).tolist(), rel=1e-5
     )
 
 

@@ -57,7 +57,7 @@ def gradients(net: Skeleton, tokens: Tensor, known: Tensor) -> list[Tensor]:
     """Return the gradients of the rows one by one, a (B, P) matrix a parameter."""
     rows = []
     for i in range(len(tokens)):
-        loss = net.losses(tokens[i : i + 1], known[i : i + 1], fine=False)
+        loss = net.cross_entropies(tokens[i : i + 1], known[i : i + 1])
         mean = unknown_mean(loss, known[i : i + 1]).sum()
         found = torch.autograd.grad(mean, list(net.parameters()), allow_unused=True)
         pairs = zip(net.parameters(), found, strict=True)

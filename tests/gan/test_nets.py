@@ -87,21 +87,18 @@ def test_a_new_skeleton_gives_the_priors_whatever_is_known(
         np.testing.assert_allclose(share.detach().numpy(), expected, atol=1e-6)
 
 
-def test_the_losses_are_the_cross_entropies_of_the_logits(
-    trained: Generator, layout: Layout, tokens: torch.Tensor
+def test_rows_asked_for_coarse_and_for_fine_tokens_get_these_logits(
+    trained: Generator, tokens: torch.Tensor
 ) -> None:
     net, rows = trained.skeleton, tokens[:30]
-    for fine in (False, True):
-        known, _ = random_known(30, 5, 4, torch.Generator().manual_seed(0), torch.device("cpu"))
-        known[:, :4] = fine
-        first, last = (4, 5) if fine else (0, 4)
-        losses = net.losses(rows, known, fine=fine)
-        assert losses.shape == (30, last - first)
-        hidden = net.trunk(net.tokens(rows, known))
-        for t in range(first, last):
-            logits = net.token_logits(hidden, t, rows).log_softmax(dim=1)
-            by_hand = -logits.gather(1, rows[:, [t]])[:, 0]
-            torch.testing.assert_close(losses[:, t - first], by_hand, atol=1e-5, rtol=1e-4)
+    known, split = random_known(30, 5, 4, torch.Generator().manual_seed(0), torch.device("cpu"))
+    assert 0 < split < 30
+    coarse, fine = net.logits(rows, known, split)
+    hidden = net.trunk(net.tokens(rows, known))
+    expected = [net.token_logits(hidden[:split], t, rows[:split]) for t in range(4)]
+    torch.testing.assert_close(coarse, torch.cat(expected, dim=1), atol=1e-5, rtol=1e-4)
+    expected = [net.token_logits(hidden[split:], 4, rows[split:])]
+    torch.testing.assert_close(fine, torch.cat(expected, dim=1), atol=1e-5, rtol=1e-4)
 
 
 def test_a_row_does_not_depend_on_its_neighbours(
