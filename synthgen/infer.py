@@ -337,7 +337,7 @@ def _pii_by_value(levels: _Levels) -> tuple[Pii, str] | None:
     for pattern in _SEQUENCES:
         if (share := levels.share(pattern)) >= ALMOST_ALL and _many(levels):
             return "sequence", f"{share:.0%} {n} look like numbers of people or accounts"
-    if (share := levels.share(_PHONE)) >= ALMOST_ALL and _many(levels) and not _is_date(levels):
+    if (share := levels.share(_PHONE)) >= ALMOST_ALL and _many(levels) and not _is_measured(levels):
         return "phone", f"{share:.0%} {n} are written like phone numbers"
     return None
 
@@ -346,8 +346,10 @@ def _many(levels: _Levels) -> bool:
     return levels.distinct_share > MOSTLY and len(levels.texts) >= MIN_UNIQUE_ROWS
 
 
-def _is_date(levels: _Levels) -> bool:
-    return bool(_fitting_formats(levels))
+def _is_measured(levels: _Levels) -> bool:
+    """Whether all texts are plain numbers, such as 1851.20261, or dates."""
+    kept = levels.without(MISSING_TOKENS)
+    return _all_numbers(kept) or bool(_fitting_formats(kept))
 
 
 def _pii_by_name(levels: _Levels) -> tuple[Pii, str] | None:

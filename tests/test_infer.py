@@ -207,6 +207,8 @@ def test_people_are_found(tmp_path: Path, name: str, cells: list[str], kind: str
         ("address_type", repeat("home", "work"), "categorical"),
         ("period", repeat("1990-1995", "1996-2000"), "categorical"),
         ("ward", [f"2020-{1 + i % 12:02}-{1 + i % 28:02}" for i in range(N)], "datetime"),
+        ("x", [f"{1800 + i}.{200_000 + i * 37}" for i in range(N)], "numeric"),
+        ("x", ["NA", *(f"{i}.{i * 7:09}" for i in range(N))], "numeric"),
     ],
 )
 def test_what_is_no_person_is_left_alone(
