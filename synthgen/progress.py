@@ -1,4 +1,4 @@
-"""What goes on, on stderr: training watched live on a terminal, a line now and then elsewhere.
+"""What goes on, on stderr: work watched live on a terminal, a line now and then elsewhere.
 
 Or nothing, or every event, or every event as JSON: names and numbers, never a cell.
 """
@@ -69,7 +69,7 @@ def sparkline(values: Sequence[float], blocks: str = BLOCKS, width: int = WIDTH)
 
 
 class Watch:
-    """What is known of a training so far, in words: losses, held-out scores, pace, device.
+    """What is known of a training or a draw so far, in words: losses, held-out scores, pace.
 
     >>> watch = Watch()
     >>> watch.see({"event": "step", "step": 20, "steps": 100, "loss": 2.5, "seconds": 4.0})
@@ -84,6 +84,7 @@ class Watch:
 
     def _forget(self, phase: str) -> None:
         self._phase, self._step, self._steps, self._seconds = phase, 0, 0, 0.0
+        self._unit = ""
         self._curves: dict[str, list[float]] = {}
         self._best = (0, float("inf"))
 
@@ -98,6 +99,7 @@ class Watch:
             self._forget(phase)
         self._step, self._steps = int(event.get("step", 0)), int(event.get("steps", 0))
         self._seconds = float(event.get("seconds", self._seconds))
+        self._unit = str(event.get("unit", ""))
         for key, value in event.items():
             if key.endswith("loss") and isinstance(value, float):
                 self._curves.setdefault(_name(key), []).append(value)
@@ -117,7 +119,10 @@ class Watch:
     def line(self) -> str:
         """Everything in one line, for a log."""
         losses = [f"{name} {values[-1]:.3f}" for name, values in self._curves.items()]
-        return ", ".join(filter(None, [f"step {self._step} of {self._steps}", *losses, self.left]))
+        count = f"step {self._step} of {self._steps}"
+        if self._unit:
+            count = f"{self._step:,} of {self._steps:,} {self._unit}"
+        return ", ".join(filter(None, [count, *losses, self.left]))
 
     def lines(self, blocks: str = BLOCKS) -> list[str]:
         """Curves and pace, for a terminal; nothing before the first loss."""
@@ -213,4 +218,4 @@ class _Lines:
             self._write(line)
         elif event["event"] == "step" and time.monotonic() >= self._next:
             self._next = time.monotonic() + SECONDS_BETWEEN_LINES
-            self._write(f"train     {self._watch.line()}")
+            self._write(f"{event.get('stage', 'train'):<9} {self._watch.line()}")

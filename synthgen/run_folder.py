@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 import pyarrow as pa
@@ -36,6 +37,8 @@ STAGES = ("ingest", "train", "generate", "validate", "export")
 
 Event = dict[str, Any]
 Listener = Callable[[Event], None]
+#: A frame or an Arrow table: its length is its rows.
+P = TypeVar("P", bound=Sized)
 
 _listener: ContextVar[Listener | None] = ContextVar("synthgen_listener", default=None)
 
@@ -45,8 +48,8 @@ def listening(listener: Listener | None) -> Iterator[None]:
     """Send the events of the stages run inside to `listener`: names and numbers, no cells.
 
     An event has a ``stage`` and an ``event`` (``start``, ``done``, ``kept``, ``failed``,
-    ``interrupted``, ``note``, ``device`` or ``step``); steps of training add ``step``, ``steps``
-    and ``loss``.
+    ``interrupted``, ``note``, ``device`` or ``step``). Steps have ``step`` and ``steps``; those of
+    training a ``loss`` as well, those of drawing count rows and say so: ``unit``.
     """
     token = _listener.set(listener)
     try:
@@ -428,10 +431,6 @@ class RunFolder:
         append_line(self.training_path, json.dumps(step), durable=False)
         tell({"event": "step", **step})
 
-    def tell_step(self, *, stage: str, step: int, steps: int) -> None:
-        """Tell the listener how far a stage is; the log does not hold that."""
-        tell({"stage": stage, "event": "step", "phase": stage, "step": step, "steps": steps})
-
     def receipt(self, stage: str, path: Path, rows: int) -> Receipt:
         """Return the receipt of `stage`, whose main file is `path`."""
         return Receipt(stage, str(path), sha256(path), rows)
@@ -501,6 +500,20 @@ def tell(event: Event) -> None:
     listener = _listener.get()
     if listener is not None:
         listener(event)
+
+
+def counted(parts: Iterable[P], rows: int, *, stage: str) -> Iterator[P]:
+    """Yield `parts`, and tell the listener how many of all `rows` have been used; no log holds it.
+
+    A part counts when the next one is asked for: what its user made of it is done then.
+    """
+    done, started = 0, time.monotonic()
+    for part in parts:
+        yield part
+        done += len(part)
+        seconds = round(time.monotonic() - started, 3)
+        place = {"stage": stage, "event": "step", "phase": stage, "unit": "rows"}
+        tell({**place, "step": done, "steps": rows, "seconds": seconds})
 
 
 def now() -> str:

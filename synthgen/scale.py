@@ -24,7 +24,7 @@ from synthgen.config import ScaleConfig
 from synthgen.conform import conform
 from synthgen.errors import ConfigError, boundary
 from synthgen.files import sha256, staged
-from synthgen.run_folder import RunFolder
+from synthgen.run_folder import RunFolder, counted
 from synthgen.schema import TableSchema
 from synthgen.sources.source import BATCH_ROWS
 from synthgen.synthesizer import CHUNK_ROWS, Synthesizer
@@ -64,18 +64,17 @@ def drawn_by_many(folder: RunFolder) -> Iterator[Iterator[pa.Table]]:
             futures = client.map(
                 draw_chunk, range(n_chunks), shared=shared, bundle=digest, pure=False
             )
-            yield _in_order(futures, folder, n_chunks)
+            yield counted(_in_order(futures), config.rows, stage="generate")
     finally:
         shutil.rmtree(parts, ignore_errors=True)
 
 
-def _in_order(futures: list[Any], folder: RunFolder, n_chunks: int) -> Iterator[pa.Table]:
-    for number, future in enumerate(futures):
+def _in_order(futures: list[Any]) -> Iterator[pa.Table]:
+    for future in futures:
         path = Path(future.result())
         yield pq.read_table(path, page_checksum_verification=True)
         path.unlink()
         future.release()
-        folder.tell_step(stage="generate", step=number + 1, steps=n_chunks)
 
 
 def draw_chunk(number: int, *, shared: tuple[str, int, int, str, str], bundle: str) -> str:

@@ -22,6 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save_file
 
+from synthgen.ahead import ahead
 from synthgen.ask import conditions as cond
 from synthgen.ask.completion import Completion, best_guess, impute
 from synthgen.ask.conditions import Condition
@@ -41,6 +42,7 @@ from synthgen.config import (
     ScaleConfig,
     TrainConfig,
 )
+from synthgen.conform import refuse_unmodelled
 from synthgen.dp import release
 from synthgen.dp.noise import Noise
 from synthgen.dp.tree import Tree, TreeDrawer
@@ -179,7 +181,8 @@ class Synthesizer:
         Raises
         ------
         SchemaError
-            If `warm_start` models other columns, or another kind of one; all are listed.
+            If a column is free text that nothing is declared to replace, or `warm_start` models
+            other columns, or another kind of one; all are listed.
         DataError
             If there are fewer than `MIN_ROWS` rows or nothing to model.
         TrainingError
@@ -189,6 +192,7 @@ class Synthesizer:
 
         if config.train.dp is not None:
             raise ConfigError("train.dp is set: fit_privately trains with differential privacy")
+        refuse_unmodelled(table.schema)
         if len(table) < MIN_ROWS:
             raise DataError(f"{len(table)} training rows are too few; {MIN_ROWS} are the least")
         place = pick_device(device)
@@ -244,6 +248,8 @@ class Synthesizer:
 
         Raises
         ------
+        SchemaError
+            If a column is free text that nothing is declared to replace; all are listed.
         ConfigError
             If the schema leaves values undeclared (all listed), or `charge` refuses.
         """
@@ -252,6 +258,7 @@ class Synthesizer:
         asked = config.train.dp
         if asked is None:
             raise ConfigError("give train.dp.epsilon to train with differential privacy")
+        refuse_unmodelled(table.schema)
         plan = release.plan(table.schema, asked)
         charge(plan)
         noise = Noise()
@@ -407,7 +414,8 @@ class Synthesizer:
     ) -> Iterator[pd.DataFrame]:
         """Yield the rows of `sample` in canonical frames of bounded size.
 
-        `quotas` are those of the same `n` and `where`.
+        `quotas` are those of the same `n` and `where`. The next rows are drawn while the caller
+        does something with the last ones.
         """
         if n < 1:
             raise ConfigError("the number of rows must be at least 1")
@@ -423,7 +431,7 @@ class Synthesizer:
             }
             frames = mixed(quotas, parts, stream(seed, "quotas"), CHUNK_ROWS)
         done = 0
-        for frame in frames:
+        for frame in ahead(frames):
             yield self._complete(frame, done, seed)
             done += len(frame)
 

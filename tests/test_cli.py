@@ -204,6 +204,15 @@ def test_sample_names_an_unknown_device(finished: Outcome, tmp_path: Path) -> No
     assert "'tpu' is unknown" in done.stderr
 
 
+def test_sample_tells_of_rows_drawn_and_checked(finished: Outcome, tmp_path: Path) -> None:
+    options = ("--rows", 10, "--to", tmp_path / "out.csv", "--log-json")
+    done = cli("sample", finished.folder.bundle_path, *options)
+    assert done.exit_code == 0
+    told = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
+    counts = [(e["stage"], e["step"], e["steps"], e["unit"]) for e in told]
+    assert counts == [("draw", 10, 10, "rows"), ("check", 10, 10, "rows")]
+
+
 def test_unknown_keys_are_named_all_at_once(tmp_path: Path) -> None:
     path = tmp_path / "bad.toml"
     path.write_text("rowz = 1\n[train]\nstepz = 2\n")

@@ -7,10 +7,12 @@ import pytest
 from rich.console import Console
 
 from synthgen import progress as module
+from synthgen import run_folder
 from synthgen.demo import SCHEMA, demo_frame
 from synthgen.pipeline import ingest, prepare, previews, train
 from synthgen.progress import Watch, progress, sparkline
 from synthgen.report.preview import preview
+from synthgen.run_folder import counted, listening
 from synthgen.table import read_packed
 
 STEPS = [
@@ -76,6 +78,24 @@ def test_elsewhere_there_are_plain_lines_now_and_then(monkeypatch):
     assert lines[-2] == "train     step 40 of 100, loss 2.000, held-out 2.500, about 60 s left"
     assert lines[-1] == "train     done in 1.0 s"
     assert "\x1b" not in text.getvalue()
+
+
+def test_rows_are_counted_with_the_time_left(monkeypatch):
+    clock = iter([0.0, 2.0, 3.0])
+    monkeypatch.setattr(run_folder.time, "monotonic", lambda: next(clock))
+    watch, lines, used = Watch(), [], []
+
+    def listener(event):
+        assert event["stage"] == "draw"
+        watch.see(event)
+        lines.append(watch.line())
+
+    with listening(listener):
+        for part in counted([[0] * 1_000, [0] * 200], 1_200, stage="draw"):
+            assert len(lines) == len(used)  # a part counts once it was used
+            used.append(len(part))
+    assert used == [1_000, 200]
+    assert lines == ["1,000 of 1,200 rows, about 0 s left", "1,200 of 1,200 rows, about 0 s left"]
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from synthgen import demo
 from synthgen.ask.conditions import parse
 from synthgen.config import RunConfig
-from synthgen.errors import BundleError, ConfigError, DataError
+from synthgen.errors import BundleError, ConfigError, DataError, SchemaError
 from synthgen.gan.sample import BLOCK
 from synthgen.synthesizer import BUNDLE_FILES, MIN_ROWS, Synthesizer, pick_device
 from synthgen.table import RealTable, Split, SyntheticTable, fingerprint
@@ -91,6 +92,17 @@ def test_computed_columns_agree(tiny_synthesizer: Synthesizer) -> None:
     stay = (made["discharged"] - made["admitted"]).dt.total_seconds() / 86_400
     assert (made["discharged"] >= made["admitted"]).all()
     assert ((stay - made["length_of_stay"]).abs() <= 0.005 + 1e-9).mean() > 0.99
+
+
+def test_free_text_is_refused_before_training(demo_table: RealTable) -> None:
+    columns = (
+        replace(c, kind="text", categories=None) if c.name == "ward" else c
+        for c in demo.SCHEMA.columns
+    )
+    schema = replace(demo.SCHEMA, columns=tuple(columns), constraints=())
+    config = RunConfig(data="demo", to="out.csv", **QUICK)
+    with pytest.raises(SchemaError, match=r"column 'ward'.*free text"):
+        Synthesizer.fit(RealTable(schema, demo_table.data), config=config, seed=0, device="cpu")
 
 
 # --- conditions

@@ -133,6 +133,9 @@ def sample(
     overwrite: Overwrite = False,
     keep_formulas: KeepFormulas = False,
     as_json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    log_json: LogJson = False,
 ) -> None:
     """Draw rows from a bundle. Only schema and structure can be checked; the manifest says so.
 
@@ -174,15 +177,17 @@ def sample(
             top_p=1.0 if top_p is None else by_column(top_p, "top_p"),
         ),
     )
-    manifest = sample_bundle(
-        resolve(bundle),
-        absolute(to),
-        draw,
-        seed=seed_or_fresh(seed),
-        device=device or "auto",
-        overwrite=overwrite,
-        keep_formulas=keep_formulas,
-    )
+    with listening_to(level_of(quiet, verbose, log_json)) as listener:
+        manifest = sample_bundle(
+            resolve(bundle),
+            absolute(to),
+            draw,
+            seed=seed_or_fresh(seed),
+            device=device or "auto",
+            overwrite=overwrite,
+            keep_formulas=keep_formulas,
+            progress=listener,
+        )
     if parity := manifest.facts.get("parity_difference"):
         say(
             f"demographic parity difference: {parity[0]:.3f} as drawn, {parity[1]:.3f} in this file"

@@ -22,7 +22,7 @@ from synthgen.pipeline.stage import versions
 from synthgen.pipeline.statements import privacy_statement
 from synthgen.pipeline.training import fit_privately, previews, save_bundle
 from synthgen.rng import seed_or_fresh
-from synthgen.run_folder import Event, Listener, listening, tell
+from synthgen.run_folder import Event, Listener, counted, listening, tell
 from synthgen.sinks import open_sink
 from synthgen.sinks.local import check_place
 from synthgen.table import PackedTable, Split, SyntheticFile, write_batches
@@ -191,8 +191,11 @@ def sample_bundle(
     device: str = "auto",
     overwrite: bool = False,
     keep_formulas: bool = False,
+    progress: Listener | None = None,
 ) -> Manifest:
     """Draw from a bare bundle into `target`; only schema and structure can be checked.
+
+    `progress` gets each event (see `listening`): rows drawn, then rows checked.
 
     Raises
     ------
@@ -201,7 +204,7 @@ def sample_bundle(
     """
     sink = open_sink(str(target))
     sink.check(overwrite=overwrite)
-    with sink.hold(), boundary("sample"):
+    with listening(progress), sink.hold(), boundary("sample"):
         from synthgen.checks.expectations import check_frames
         from synthgen.synthesizer import Synthesizer
 
@@ -212,9 +215,10 @@ def sample_bundle(
         # Many rows do not fit into memory: they wait in a file that nobody else can read.
         with sink.scratch() as folder:
             path = folder / "drawn.parquet"
-            write_batches(path, frames, fitted.schema)
+            write_batches(path, counted(frames, rows, stage="draw"), fitted.schema)
             table = SyntheticFile(fitted.schema, path, fitted.fingerprint, seed)
-            measured = check_frames(table.batches(), fitted.encoder.rules, name="output")
+            batches = counted(table.batches(), rows, stage="check")
+            measured = check_frames(batches, fitted.encoder.rules, name="output")
             decision = _structure_decision(measured, table.fingerprint)
             if not decision.passed:
                 raise GateRefused(refusal(decision))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from synthgen.pipeline.stage import seed_of, stage, versions
 from synthgen.rng import derive
-from synthgen.run_folder import Receipt, RunFolder
+from synthgen.run_folder import Receipt, RunFolder, counted
 from synthgen.table import SyntheticFile
 
 #: Rows of a table that is drawn only to be judged: the attacks look at no more.
@@ -32,10 +32,12 @@ def generate(folder: RunFolder) -> Receipt:
                 n_rows = folder.write_arrow(folder.synthetic_path, tables, fitted.schema)
         else:
             frames = fitted.sample_batches(config.rows, seed=seed_of(config))
+            frames = counted(frames, config.rows, stage="generate")
             n_rows = folder.write_batches(folder.synthetic_path, frames, fitted.schema)
         draws = judged_draws(folder)
         for path, seed in draws.items():
-            frames = fitted.sample_batches(min(config.rows, MAX_JUDGED_ROWS), seed=seed)
+            n_judged = min(config.rows, MAX_JUDGED_ROWS)
+            frames = counted(fitted.sample_batches(n_judged, seed=seed), n_judged, stage="generate")
             folder.write_batches(path, frames, fitted.schema)
         draw = {
             "synthesizer": fitted.fingerprint,
