@@ -234,14 +234,15 @@ def test_what_is_told_of_a_run(finished: Outcome, tmp_path: Path, level: Level) 
         assert not lines
     elif level == "json":
         events = [json.loads(line) for line in lines]
-        kept, start, done = events
-        assert [e["event"] for e in events] == ["kept", "start", "done"]
+        assert [e["event"] for e in events] == ["kept", "start", "step", "done"]
+        kept, start, step, done = events
+        assert (step["step"], step["steps"], step["unit"]) == (400, 400, "rows")
         assert (kept["stage"], start["stage"], done["rows"]) == ("ingest", "generate", 400)
         assert {"time", "seconds", "cpu_seconds", "peak_mib"} <= set(done)
     else:
         assert lines[0] == "ingest    was done"
         assert lines[-1].startswith("generate  done in ")
-        assert len(lines) == (3 if level == "verbose" else 2)
+        assert len(lines) == (4 if level == "verbose" else 2)
 
 
 def test_an_error_as_json(tmp_path: Path) -> None:
