@@ -243,17 +243,20 @@ def refusing(evidence: Evidence) -> tuple[list[str], dict[str, float]]:
 
 
 def judged(evidence: Evidence) -> dict[str, Any]:
-    """Judge the table and, if there are further draws, these and both controls."""
-    refused, p = refusing(evidence)
+    """Judge the table and, if there are further draws, these and both controls; p of each table."""
+    refused, first = refusing(evidence)
+    p = [first]
     if evidence.draws:
         tables = (replace(evidence, synthetic=d, draws=()) for d in evidence.draws)
         for k, table in enumerate(tables, start=2):
-            more, _ = refusing(replace(table, seed=derive(evidence.seed, "draw", k)))
+            more, of_draw = refusing(replace(table, seed=derive(evidence.seed, "draw", k)))
             refused += [f"draw_{k}.{name}" for name in more]
+            p.append(of_draw)
         found = run_checks(evidence, CONTROLS)
         rules = decide(Report(tuple(found)), POLICY, fingerprint="").failing
         refused += [r.name for r in rules if r.name in CONTROLS]
-    return {"refused_by": refused, "p": {name: float(f"{v:.2g}") for name, v in p.items()}}
+    rounded = [{name: float(f"{v:.2g}") for name, v in each.items()} for each in p]
+    return {"refused_by": refused, "p": rounded}
 
 
 def show(path: Path) -> None:

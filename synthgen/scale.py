@@ -168,10 +168,10 @@ def connected(scale: ScaleConfig) -> Iterator[Client]:
             yield client
         return
     security = Security.temporary()  # type: ignore[no-untyped-call]
-    before = "distributed.nanny.pre-spawn-environ"
-    variables = {k: v for k, v in dask.config.get(before).items() if k != _TRIM}
+    environment = "distributed.nanny.pre-spawn-environ"
+    variables = {k: v for k, v in dask.config.get(environment).items() if k != _TRIM}
     with (
-        dask.config.set({before: variables}),
+        dask.config.set({environment: variables}),
         LocalCluster(  # type: ignore[no-untyped-call]
             n_workers=scale.workers,
             threads_per_worker=1,

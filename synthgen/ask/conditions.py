@@ -214,10 +214,7 @@ def read_value(text: str, column: Column) -> Any:
                 text.lower()
             ]
         if column.kind == "datetime":
-            moment = _moment(text, column)
-            for up in (True, False):  # what lies beside it must be a moment too
-                one_step(moment, column, up=up)
-            return moment
+            return _moment(text, column)
     except (ValueError, KeyError, OverflowError):
         raise ConfigError(
             f"column '{column.name}': the condition's value is no {column.kind}"
@@ -226,18 +223,24 @@ def read_value(text: str, column: Column) -> Any:
 
 
 def _moment(text: str, column: Column) -> pd.Timestamp:
-    """Return an ISO 8601 date or time; ValueError for any other text, NaT and "now" among them."""
+    """Return an ISO 8601 date or time that has neighbours.
+
+    ValueError or OverflowError for any other text, NaT and "now" among them.
+    """
     stamp = pd.Timestamp(datetime.fromisoformat(text.strip()))
     if column.timezone is None:
         if stamp.tz is not None:
             raise ValueError("the column has no time zone")
-        return stamp
-    if stamp.tz is None:
-        return stamp.tz_localize(column.timezone, ambiguous=True, nonexistent="shift_forward")
-    try:
-        return stamp.tz_convert(column.timezone)
-    except NotImplementedError:
-        raise ValueError("the moment lies outside the years 1 to 9999") from None
+    elif stamp.tz is None:
+        stamp = stamp.tz_localize(column.timezone, ambiguous=True, nonexistent="shift_forward")
+    else:
+        try:
+            stamp = stamp.tz_convert(column.timezone)
+        except NotImplementedError:
+            raise ValueError("the moment lies outside the years 1 to 9999") from None
+    for up in (True, False):  # what lies beside it must be a moment too
+        one_step(stamp, column, up=up)
+    return stamp
 
 
 def common_bounds(conditions: Sequence[Condition], column: Column) -> tuple[Any, Any]:

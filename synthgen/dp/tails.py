@@ -55,11 +55,15 @@ class Counted:
     rows: Floats
     std: float
 
-    def from_(self, start: float) -> tuple[Floats, Floats, Floats]:
-        """Return the ends, (K,) and (K,), and rows (K,) of the intervals from `start` on."""
-        ends = np.array(self.intervals, np.float64).reshape(-1, 2)
-        kept = ends[:, 0] >= start
-        return ends[kept, 0], ends[kept, 1], self.rows[kept]
+    @property
+    def starts(self) -> Floats:
+        """Where the intervals start, (J,)."""
+        return np.array([a for a, _ in self.intervals], np.float64)
+
+    @property
+    def stops(self) -> Floats:
+        """Where the intervals stop, (J,)."""
+        return np.array([b for _, b in self.intervals], np.float64)
 
     @property
     def mirrored(self) -> Counted:
@@ -158,7 +162,7 @@ def ended(cells: Counted, rounds: Counted, *, far: float = CLEAR) -> Ended:
 
 def _closed(cells: Counted, end: float) -> Counted:
     """Let the outermost upper cell that clearly has rows before `end` reach to the bound."""
-    starts, _, rows = cells.from_(-np.inf)
+    starts, rows = cells.starts, cells.rows
     last = int(np.flatnonzero((starts < end) & (rows > CLEAR * cells.std))[-1])
     reaching = cells.intervals[last][0], cells.intervals[-1][1]
     others = max(0.0, float(rows[last + 1 :][starts[last + 1 :] < end].sum()))  # no fewer than none
@@ -172,7 +176,7 @@ def tail(cells: Counted, rounds: Counted, far: float) -> Tail:
     A count is normal around what a tail expects in its interval, with the variance of its noise, of
     rows drawn at random, and of `MISFIT`. No logarithm of an end is likelier than another before.
     """
-    starts, stops, _ = cells.from_(-np.inf)
+    starts, stops = cells.starts, cells.stops
     seen = int(np.flatnonzero(cells.rows > far * cells.std)[-1])
     if seen == len(starts) - 1 and stops[seen] - starts[seen] == 1:
         return Tail(starts[seen], 1.0, SHAPES[0], stops[seen])  # rows at the bound itself
@@ -192,7 +196,8 @@ def tail(cells: Counted, rounds: Counted, far: float) -> Tail:
 
     fit = np.where(ends > outermost - start, -((shapes / SHAPES_STD) ** 2) / 2, -np.inf)
     for counted in (cells, rounds):
-        a, b, counts = counted.from_(start)
+        kept = counted.starts >= start
+        a, b, counts = counted.starts[kept], counted.stops[kept], counted.rows[kept]
         expected = beyond(a) - beyond(b)
         off = MISFIT * np.maximum(np.where(a > outermost, 0.0, expected), counts)
         variance = counted.std**2 + expected + off**2
