@@ -32,7 +32,8 @@ FREE_TEXT = (
 _WHOLE = r"^[+-]?\d+$"
 _ISO = r"^\d{4}-?\d\d-?\d\d([T ]\d\d(:?\d\d(:?\d\d([.,]\d+)?)?)? ?(Z|[+-]\d\d(:?\d\d)?)?)?$"
 _OFFSET = r"[T ]\d\d.*(Z|[+-]\d\d(:?\d\d)?)$"
-_UNITS = {"day": "D", "hour": "h", "minute": "min", "second": "s", "microsecond": "us"}
+#: What pandas calls a resolution.
+FREQUENCIES = {"day": "D", "hour": "h", "minute": "min", "second": "s", "microsecond": "us"}
 
 
 class Broken(Counter[tuple[str, str]]):
@@ -254,7 +255,13 @@ def plain_array(array: pa.Array) -> pa.Array | None:
     t = array.type
     if pa.types.is_dictionary(t):
         return plain_array(array.cast(t.value_type))
-    if pa.types.is_null(t) or pa.types.is_large_string(t) or pa.types.is_string_view(t):
+    as_text = (
+        pa.types.is_null,
+        pa.types.is_large_string,
+        pa.types.is_string_view,
+        pa.types.is_time,
+    )
+    if any(test(t) for test in as_text):
         return array.cast(pa.string())
     if pa.types.is_date(t):
         return array.cast(pa.timestamp("us" if pa.types.is_date32(t) else "ms"))
@@ -275,9 +282,11 @@ def blank_missing(cells: pa.Array, column: Column, schema: TableSchema) -> pa.Ar
         return _drop(texts, pc.is_in(texts, value_set=pa.array(["", *tokens], pa.string())))
     if pa.types.is_floating(cells.type):
         cells = _drop(cells, pc.is_nan(cells))
-    numbers = pa.array([float(t) for t in tokens if NUMBER.fullmatch(t)], pa.float64())
-    if len(numbers) and (pa.types.is_integer(cells.type) or pa.types.is_floating(cells.type)):
-        cells = _drop(cells, pc.is_in(cells.cast(pa.float64(), safe=False), value_set=numbers))
+    named = [float(t) for t in tokens if NUMBER.fullmatch(t) or t.lower() in ("inf", "-inf")]
+    tests = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)
+    if named and any(test(cells.type) for test in tests):
+        numbers = _as_doubles(cells)
+        cells = _drop(cells, pc.is_in(numbers, value_set=pa.array(named, pa.float64())))
     return cells
 
 
@@ -330,11 +339,16 @@ def _read_numeric(cells: pa.Array, column: Column, broken: Broken) -> pa.Array:
 
 
 def _typed_numbers(cells: pa.Array) -> pa.Array:
-    if pa.types.is_float32(cells.type):
-        # By its shortest text, so that 47.7658 stays 47.7658 and is not 47.76580047607422.
-        cells = cells.cast(pa.string())
-    numbers = cells.cast(pa.float64(), safe=False)
+    numbers = _as_doubles(cells)
     return _drop(numbers, pc.invert(pc.is_finite(numbers)))
+
+
+def _as_doubles(cells: pa.Array) -> pa.Array:
+    if pa.types.is_float32(cells.type) or pa.types.is_decimal(cells.type):
+        # By the shortest text, so that 47.7658 stays 47.7658 and is not 47.76580047607422; Arrow's
+        # own cast of a decimal is not the nearest number either.
+        cells = cells.cast(pa.string())
+    return cells.cast(pa.float64(), safe=False)
 
 
 def _check_large(cells: pa.Array, values: np.ndarray, column: Column, broken: Broken) -> None:
@@ -463,7 +477,7 @@ def _read_datetime(cells: pa.Array, column: Column, broken: Broken) -> pa.Array:
         broken.note(_n_present(cells), "are not times", "use the kind that the values have")
         return pa.nulls(len(cells), _arrow_type(column))
     wall = times.dt.tz_localize(None) if column.timezone else times
-    finer = wall.notna() & (wall.dt.floor(_UNITS[column.resolution]) != wall)
+    finer = wall.notna() & (wall.dt.floor(FREQUENCIES[column.resolution]) != wall)
     rule = f"are finer than the declared resolution '{column.resolution}'"
     broken.note(finer.sum(), rule, "declare a finer resolution")
     low, high = _bound(column.minimum, column.timezone), _bound(column.maximum, column.timezone)

@@ -59,6 +59,8 @@ _SEQUENCES = (
     r"^[A-Z]{2}\d{2}( ?[A-Z0-9]{4}){3,7}( ?[A-Z0-9]{1,3})?$",  # IBAN
     r"^\d{4}([ -]\d{4}){2}[ -]\d{1,4}$",  # payment card
 )
+_AMOUNT = r"^[-+]? ?[$€£¥]? ?[-+]?\d[\d.,' \x{a0}]*[%$€£¥]?$"
+_NO_NUMBER = r"[-+,%$€£¥]"  # what sets an amount apart from a code of digits
 _UUID = r"^\{?[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\}?$"
 _HASH = r"^[0-9A-Fa-f]{16,128}$"
 
@@ -287,7 +289,11 @@ def _percent(part: float, whole: float) -> str:
 
 def _empty(levels: _Levels, rows: int) -> Column | None:
     if plain_array(pa.nulls(0, levels.type)) is None:
-        reason = f"The cells are of a type that cannot be read. {_ADVICE}"
+        of = re.match(r"\w*", str(levels.type))
+        reason = (
+            f"The cells are of type {of[0] if of else 'unknown'}, which cannot be read: write one "
+            "text or number a cell, or drop the column from the file."
+        )
         return _column(replace(levels, n_rows=0), reason, kind="text")
     return None if levels.n_present else _column(levels, "There is nothing in the column.")
 
@@ -594,6 +600,11 @@ def _text(levels: _Levels, rows: int) -> Column:
 
 def _text_or_categories(levels: _Levels, note: str) -> Column:
     n, share = len(levels.texts), _percent(len(levels.texts), levels.n_present)
+    if not note and levels.share(_AMOUNT) >= ALMOST_ALL and levels.share(_NO_NUMBER) > 0:
+        note = (
+            "they are written like amounts (sign, currency, percent, comma), which are learnt as "
+            "texts; as plain numbers (1234.5) they would be learnt as numbers"
+        )
     note = f"{NOTE}{note}." if note else ""
     if _many(levels):
         lengths = pc.binary_length(levels.head(10_000).texts).to_numpy(zero_copy_only=False)

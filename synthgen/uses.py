@@ -6,6 +6,8 @@ mode 0600, and nothing here passes a gate.
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +16,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from synthgen.config import RunConfig
@@ -260,14 +261,22 @@ def _read(bundle: Path, data: str, device: str) -> tuple[Synthesizer, RealTable]
 
 
 def write(path: Path, frame: pd.DataFrame, schema: TableSchema) -> None:
-    """Write a canonical frame as Parquet or CSV, by the suffix, whole or not at all; mode 0600."""
+    """Write a canonical frame as Parquet or CSV, by the suffix, whole or not at all; mode 0600.
+
+    CSV has the schema's delimiter and encoding, so that the schema reads it again.
+    """
     with staged(path, mode=0o600) as temporary:
         if path.suffix in (".parquet", ".pq"):
             pq.write_table(to_arrow(frame, schema), temporary, write_page_checksum=True)
         else:
-            texts = {c.name: column_text(frame[c.name], c) for c in schema.columns}
-            with pa.output_stream(str(temporary)) as stream:  # packed as its name says
-                pa_csv.write_csv(pa.table(texts), stream)
+            texts = [column_text(frame[c.name], c) for c in schema.columns]
+            with (
+                pa.output_stream(str(temporary)) as stream,  # packed as its name says
+                io.TextIOWrapper(stream, encoding=schema.encoding, newline="") as file,
+            ):
+                writer = csv.writer(file, delimiter=schema.delimiter, lineterminator="\n")
+                writer.writerow(schema.names)
+                writer.writerows(zip(*texts, strict=True))
 
 
 def augment_file(

@@ -218,6 +218,13 @@ def test_what_is_no_person_is_left_alone(
     assert (column.kind, column.pii) == (kind, None)
 
 
+@pytest.mark.parametrize("form", ["{}%", "$1,{:03}.50", "17,{}", "+{}", "{},5 €"])
+def test_amounts_are_told_what_they_could_be(tmp_path: Path, form: str) -> None:
+    column = guess(tmp_path, [form.format(i % 97) for i in range(N)])
+    assert "as plain numbers" in column.reason
+    assert "as plain numbers" not in guess(tmp_path, [f"00{i % 97}" for i in range(N)]).reason
+
+
 def test_free_text_gets_advice(tmp_path: Path) -> None:
     rng = random.Random(0)
     notes = [" ".join(rng.choices(["fell", "ill", "well", "ate", "slept"], k=9)) for _ in range(N)]

@@ -150,22 +150,48 @@ class Completion:
         blend = Blend(low, high, share)
         drawn = self.completer.complete(encoded.tokens, mask, seed=seed, blend=blend)
         filled = self._filled(drawn, rows, shown, seed)
-        return self._restored(filled, self._free(before, n))
+        return self._restored(filled, self._before_moved(reduced, is_known, before, share, chosen))
+
+    def _before_moved(
+        self,
+        reduced: pd.DataFrame,
+        known: pd.DataFrame,
+        before: Sequence[Before],
+        share: npt.NDArray[np.float64],
+        chosen: npt.NDArray[np.bool_],
+    ) -> list[Before]:
+        """Return `before` for N rows between two: derived cells that both hold move as well.
+
+        Those that follow from other known cells are left to follow them.
+        """
+        told = reduced.where(known[reduced.columns])
+        moved: list[Before] = []
+        for relation, (given, was_known) in zip(
+            reversed(self.encoder.relations), reversed(before), strict=True
+        ):
+            name, both = relation.derived, was_known.all(axis=0).to_dict()
+            relation.restore(told)
+            both[name] = both[name] and bool(told[name].isna().any())
+            told[name] = told[name].fillna(given[name].where(was_known[name]))
+            shown = pd.DataFrame({c: np.full(len(share), is_known) for c, is_known in both.items()})
+            moved.append((self._moved(given[[name]], share, chosen), shown))
+        return moved[::-1]
 
     def _moved(
         self, ends: pd.DataFrame, share: npt.NDArray[np.float64], is_second: npt.NDArray[np.bool_]
     ) -> pd.DataFrame:
-        """Return N reduced rows: numbers and dates by their share of the way, else an end's."""
+        """Return N rows between two: numbers and dates by their share of the way, else an end's."""
         out = ends.iloc[is_second.astype(int)].reset_index(drop=True)
         for name in out.columns:
-            column = self.encoder.column(name)
-            if column.kind == "numeric":
+            if pd.api.types.is_float_dtype(out[name]):
+                column = self.encoder.column(name)
                 low, high = ends[name].to_numpy(np.float64)
                 moved = low + share * (high - low)
                 out[name] = moved if column.decimals is None else moved.round(column.decimals)
-            elif column.kind == "datetime":
+            elif pd.api.types.is_datetime64_any_dtype(out[name]):
                 low, high = to_microseconds(ends[name])
-                out[name] = from_microseconds(low + share * (high - low), column)
+                moved = low + share * (high - low)
+                out[name] = from_microseconds(moved, self.encoder.schema.column(name))
         return out
 
     def _filled(
@@ -329,7 +355,7 @@ class Completion:
                 if not prior[1:].any():
                     raise ConfigError(
                         f"column '{part.column}': missing on every row that the generator learnt "
-                        "from, so it cannot be filled; leave it out"
+                        "from, so it cannot be filled; leave it out of the table and train again"
                     )
                 allowed[:, 0] = False
             for relation, (frame, known) in zip(self.encoder.relations, before, strict=True):

@@ -18,14 +18,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from synthgen.conform import FREQUENCIES
 from synthgen.errors import ConfigError
 from synthgen.schema import Column, TableSchema
 
 OPERATORS = ("<=", ">=", "!=", "==", "=", "<", ">")
-_NULL = re.compile(r"^(?P<name>.+?)\s+is\s+(?P<no>not\s+)?null$", re.IGNORECASE)
-_IN = re.compile(r"^(?P<name>.+?)\s+in\s*\((?P<items>.*)\)$", re.IGNORECASE | re.DOTALL)
+_NULL = re.compile(r"^(?P<name>`[^`]+`|.+?)\s+is\s+(?P<no>not\s+)?null$", re.IGNORECASE)
+_IN = re.compile(r"^(?P<name>`[^`]+`|.+?)\s+in\s*\((?P<items>.*)\)$", re.IGNORECASE | re.DOTALL)
 _COMPARE = re.compile(
-    r"^(?P<name>[^<>=!]+?)\s*(?P<op><=|>=|!=|==|=|<|>)\s*(?P<value>.*)$", re.DOTALL
+    r"^(?P<name>`[^`]+`|[^<>=!]+?)\s*(?P<op><=|>=|!=|==|=|<|>)\s*(?P<value>.*)$", re.DOTALL
 )
 _ITEM = re.compile(r"""\s*(?:'((?:[^']|'')*)'|"([^"]*)"|([^,'"]+))\s*(?:,|$)""")
 #: Reading takes time with the square of the length.
@@ -69,7 +70,8 @@ class Condition:
     def bounds(self, column: Column) -> tuple[Any, Any]:
         """Return the inclusive bounds that it sets, None for an open end.
 
-        A strict inequality excludes the value by one unit (decimals, resolution).
+        Bounds are values that the column can hold: a strict inequality excludes the value by one
+        unit (decimals, resolution), and one between two units counts from the next.
         """
         if self.operator not in ("<", "<=", ">", ">=", "="):
             return None, None
@@ -77,6 +79,7 @@ class Condition:
         if self.operator == "=":
             return value, value
         if self.operator in ("<=", ">="):
+            value = held(value, column, up=self.operator == ">=")
             return (None, value) if self.operator == "<=" else (value, None)
         step = one_step(value, column, up=self.operator == ">")
         return (None, step) if self.operator == "<" else (step, None)
@@ -113,7 +116,10 @@ def parse(text: str, schema: TableSchema) -> Condition:
 
 
 def _name(text: str) -> str:
-    return text.strip().strip("`\"'")
+    """Return a name without its quotes: `` `a >= b` `` may hold what else is an operator."""
+    text = text.strip()
+    is_quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "`\"'"
+    return text[1:-1] if is_quoted else text
 
 
 def _items(text: str) -> tuple[str, ...]:
@@ -145,7 +151,12 @@ def check(condition: Condition, schema: TableSchema) -> None:
     if condition.operator == "null" and not column.nullable:
         raise ConfigError(f"column '{column.name}' is never missing")
     for value in condition.values:
-        read_value(value, column)
+        wanted = read_value(value, column)
+        if ordered and condition.operator in ("=", "in") and held(wanted, column) != wanted:
+            raise ConfigError(
+                f"column '{column.name}' holds {_units(column)}, so it never equals the value of "
+                "the condition; ask for one that it can hold, or for a range (<=, >=)"
+            )
         if column.kind == "categorical" and column.categories and value not in column.categories:
             raise ConfigError(
                 f"column '{column.name}': a level of the condition is none of the "
@@ -262,12 +273,33 @@ def common_bounds(conditions: Sequence[Condition], column: Column) -> tuple[Any,
 def one_step(value: Any, column: Column, *, up: bool) -> Any:
     """Return the next value above or below: one unit of the decimals or of the resolution away."""
     sign = 1 if up else -1
+    # From the unit before it, if the value lies between two.
+    value = held(value, column, up=not up)
     if column.kind == "datetime":
         return value + sign * pd.Timedelta(1, unit=column.resolution)
     if column.decimals is None:
         return float(np.nextafter(value, sign * np.inf))
-    unit = 10.0**-column.decimals
-    # The next multiple of the unit beyond the value, also if the value is between two.
-    units = round(value / unit, 6)
-    beyond = np.floor(units) + 1 if up else np.ceil(units) - 1
-    return float(np.round(beyond * unit, column.decimals))
+    return float(np.round(value + sign * 10.0**-column.decimals, column.decimals))
+
+
+def held(value: Any, column: Column, *, up: bool = True) -> Any:
+    """Return the nearest number or moment, not below (or not above), that the column can hold."""
+    if column.kind == "datetime":
+        to = value.ceil if up else value.floor
+        return to(FREQUENCIES[column.resolution], ambiguous=True, nonexistent="shift_forward")
+    if column.decimals is None:
+        return value
+    units = value * 10.0**column.decimals
+    if not np.isfinite(units):
+        return value
+    near = np.round(units)
+    if abs(units - near) > 1e-6 + 4 * np.spacing(abs(units)):  # what rounding leaves is no part
+        near = np.ceil(units) if up else np.floor(units)
+    return float(np.round(near / 10.0**column.decimals, column.decimals))
+
+
+def _units(column: Column) -> str:
+    """Say what an ordered column can hold."""
+    if column.kind == "datetime":
+        return f"moments to the {column.resolution}"
+    return "whole numbers" if column.decimals == 0 else f"numbers of {column.decimals} decimals"

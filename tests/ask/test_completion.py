@@ -12,11 +12,14 @@ from typer.testing import CliRunner
 from synthgen.ask.completion import pool
 from synthgen.cli import app
 from synthgen.config import RunConfig
+from synthgen.conform import conform
 from synthgen.encode.relations import Difference, Lookup, Product, Relation, Sum
 from synthgen.errors import ConfigError
 from synthgen.schema import Column, TableSchema
+from synthgen.sources import open_source
 from synthgen.synthesizer import Synthesizer
 from synthgen.table import RealTable, Split
+from synthgen.uses import impute_file
 
 CLI = CliRunner()
 
@@ -239,3 +242,25 @@ def test_given_rows_are_completed(bundle: Path, tmp_path: Path) -> None:
     unknown = CLI.invoke(app, [*arguments, "--to", str(tmp_path / "other.csv")])
     assert unknown.exit_code == 2
     assert "'wrad'" in unknown.output
+
+
+def test_an_imputed_file_is_read_by_the_same_schema(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    places = rng.choice(["Köln", "a;b"], 300)
+    holed = pd.DataFrame({"größe": rng.integers(150, 199, 300), "wo": places})
+    holed.loc[::7, "wo"] = None
+    source = tmp_path / "in.csv"
+    holed.to_csv(source, sep=";", index=False, encoding="cp1252")
+    columns = (
+        Column(name="größe", kind="numeric", decimals=0),
+        Column(name="wo", kind="categorical", nullable=True),
+    )
+    schema = TableSchema(name="t", columns=columns, delimiter=";", encoding="cp1252")
+    table = conform(open_source(str(source), schema).batches(), schema)
+    config = RunConfig.build({"train": {"steps": 3, "critic_steps": 0, "width": 8, "depth": 1}})
+    Synthesizer.fit(table, config=config, seed=0, device="cpu").save(tmp_path / "bundle")
+    impute_file(tmp_path / "bundle", str(source), tmp_path / "out.csv", seed=0)
+    filled = conform(open_source(str(tmp_path / "out.csv"), schema).batches(), schema).data
+    known = table.data["wo"].notna()
+    pd.testing.assert_frame_equal(filled[known], table.data[known])
+    assert filled["wo"].notna().all()

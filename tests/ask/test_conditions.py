@@ -218,6 +218,51 @@ def test_conditions_that_exclude_each_other(texts: list[str]) -> None:
         common_bounds(conditions, SCHEMA.column(conditions[0].column))
 
 
+@pytest.mark.parametrize(
+    ("text", "bounds"),
+    [
+        ("age >= 50.5", (51, None)),
+        ("age > 50.5", (51, None)),
+        ("age <= 50.5", (None, 50)),
+        ("age < 50.5", (None, 50)),
+        ("age < -0.5", (None, -1)),
+        ("price >= 0.005", (0.01, None)),
+        ("price <= 123456789012.379", (None, 123456789012.37)),
+        ("price >= 123456789012.37", (123456789012.37, None)),
+        ("price <= 0.29", (None, 0.29)),  # 29 units, but for rounding
+        ("ratio <= 0.005", (None, 0.005)),
+        ("day > 2024-01-31T12:00", (pd.Timestamp("2024-02-01"), None)),
+        ("day < 2024-01-31T12:00", (None, pd.Timestamp("2024-01-31"))),
+        ("day >= 2024-01-31T12:00", (pd.Timestamp("2024-02-01"), None)),
+    ],
+)
+def test_bounds_are_what_the_column_can_hold(text: str, bounds: tuple[Any, Any]) -> None:
+    condition = parse(text, SCHEMA)
+    assert condition.bounds(SCHEMA.column(condition.column)) == bounds
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("age = 50.5", "'age' holds whole numbers"),
+        ("age in (1, 2.5)", "'age' holds whole numbers"),
+        ("price = 0.005", "'price' holds numbers of 2 decimals"),
+        ("day = 2024-01-31T12:00", "'day' holds moments to the day"),
+    ],
+)
+def test_what_a_column_never_equals_is_refused(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse(text, SCHEMA)
+
+
+def test_any_name_can_be_quoted() -> None:
+    names = ("age>=60", "BMI=", 'it\'s "q"', "a is null")
+    schema = TableSchema(name="t", columns=tuple(Column(name=n, kind="numeric") for n in names))
+    for name in names:
+        assert parse(f"`{name}` >= 1", schema) == Condition(name, ">=", ("1",))
+    assert parse('it\'s "q" >= 1', schema).column == 'it\'s "q"'
+
+
 def test_reading_is_quick() -> None:
     started = time.process_time()
     for length in (MAX_LENGTH - 2, 10 * MAX_LENGTH):

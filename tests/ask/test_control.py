@@ -206,6 +206,20 @@ def test_between_two_conditions(echo: Synthesizer) -> None:
             echo.interpolate(bad, steps=steps, seed=0)
 
 
+def test_a_column_that_follows_from_others_moves_between_two_conditions(
+    tiny_synthesizer: Synthesizer,
+) -> None:
+    moments = pd.to_datetime(["2023-03-01 10:00", "2023-07-01 10:00"]).as_unit("us")
+    ends = pd.DataFrame({"discharged": moments})
+    path = tiny_synthesizer.interpolate(ends, steps=3, copies=20, seed=0)
+    discharged = path["discharged"].to_numpy().reshape(3, 20)
+    middle = moments[0] + (moments[1] - moments[0]) / 2
+    assert (discharged == np.array([moments[0], middle, moments[1]], "M8[us]")[:, None]).all()
+    assert (path["admitted"] <= path["discharged"]).all()
+    stay = (path["discharged"] - path["admitted"]).dt.total_seconds() / 86_400
+    assert np.allclose(stay, path["length_of_stay"], atol=0.011)
+
+
 def test_the_options(tiny_synthesizer: Synthesizer, demo_files: Path, tmp_path: Path) -> None:
     bundle = tmp_path / "demo.bundle"
     tiny_synthesizer.save(bundle)
