@@ -289,10 +289,10 @@ def _percent(part: float, whole: float) -> str:
 
 def _empty(levels: _Levels, rows: int) -> Column | None:
     if plain_array(pa.nulls(0, levels.type)) is None:
-        of = re.match(r"\w*", str(levels.type))
+        (name,) = re.findall(r"^\w*", str(levels.type))  # no names of what is nested in it
         reason = (
-            f"The cells are of type {of[0] if of else 'unknown'}, which cannot be read: write one "
-            "text or number a cell, or drop the column from the file."
+            f"The cells are of a type that cannot be read ({name}): write one text or number a "
+            "cell, or drop the column from the file."
         )
         return _column(replace(levels, n_rows=0), reason, kind="text")
     return None if levels.n_present else _column(levels, "There is nothing in the column.")

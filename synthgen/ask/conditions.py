@@ -289,7 +289,7 @@ def held(value: Any, column: Column, *, up: bool = True) -> Any:
         return to(FREQUENCIES[column.resolution], ambiguous=True, nonexistent="shift_forward")
     if column.decimals is None:
         return value
-    units = value * 10.0**column.decimals
+    units = float(value) * 10.0**column.decimals
     if not np.isfinite(units):
         return value
     near = np.round(units)
