@@ -279,7 +279,7 @@ def one_step(value: Any, column: Column, *, up: bool) -> Any:
         return value + sign * pd.Timedelta(1, unit=column.resolution)
     if column.decimals is None:
         return float(np.nextafter(value, sign * np.inf))
-    return float(np.round(value + sign * 10.0**-column.decimals, column.decimals))
+    return round(float(value) + sign * 10.0**-column.decimals, column.decimals)
 
 
 def held(value: Any, column: Column, *, up: bool = True) -> Any:
@@ -295,7 +295,7 @@ def held(value: Any, column: Column, *, up: bool = True) -> Any:
     near = np.round(units)
     if abs(units - near) > 1e-6 + 4 * np.spacing(abs(units)):  # what rounding leaves is no part
         near = np.ceil(units) if up else np.floor(units)
-    return float(np.round(near / 10.0**column.decimals, column.decimals))
+    return round(float(near) / 10.0**column.decimals, column.decimals)
 
 
 def _units(column: Column) -> str:
