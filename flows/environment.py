@@ -52,3 +52,6 @@ def use_temporary_server() -> None:
     atexit.register(shutil.rmtree, home, ignore_errors=True)
     os.environ["PREFECT_HOME"] = home
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
+    # It retries what its database refuses for a moment, but not without a traceback on our stderr.
+    # What it cannot do at all reaches us as an error of its API.
+    os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "CRITICAL")
