@@ -6,8 +6,6 @@ mode 0600, and nothing here passes a gate.
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from synthgen.config import RunConfig
@@ -23,7 +20,7 @@ from synthgen.errors import ConfigError, GateRefused, boundary
 from synthgen.files import staged
 from synthgen.rng import seed_or_fresh
 from synthgen.schema import Column, TableSchema
-from synthgen.sinks.formats import column_text
+from synthgen.sinks.formats import column_text, csv_rows
 from synthgen.sinks.local import LocalFile
 from synthgen.table import RealTable, read_frame, to_arrow
 from synthgen.uri import local_path
@@ -270,13 +267,9 @@ def write(path: Path, frame: pd.DataFrame, schema: TableSchema) -> None:
             pq.write_table(to_arrow(frame, schema), temporary, write_page_checksum=True)
         else:
             texts = [column_text(frame[c.name], c) for c in schema.columns]
-            with (
-                pa.output_stream(str(temporary)) as stream,  # packed as its name says
-                io.TextIOWrapper(stream, encoding=schema.encoding, newline="") as file,
-            ):
-                writer = csv.writer(file, delimiter=schema.delimiter, lineterminator="\n")
-                writer.writerow(schema.names)
-                writer.writerows(zip(*texts, strict=True))
+            with csv_rows(temporary, schema, "detect") as write_rows:
+                write_rows([schema.names])
+                write_rows(zip(*texts, strict=True))
 
 
 def augment_file(

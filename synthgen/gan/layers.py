@@ -1,8 +1,8 @@
 """What the networks compute at every step, in as few passes over memory as it takes.
 
-A step of training is many small operations on a CPU, and many small kernels on a GPU: one product
-for the cross-entropies of all tokens, and eight decisions of dropout a random number, are a fifth
-of its time. Both are the textbook's definitions otherwise.
+A step of training is many small operations on a CPU, and many small kernels on a GPU. So the
+cross-entropies of all tokens are one product, and a random number decides eight times in dropout.
+Both are the textbook's definitions otherwise.
 """
 
 from __future__ import annotations

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from synthgen.pipeline.stage import seed_of, stage, versions
 from synthgen.rng import derive
 from synthgen.run_folder import Receipt, RunFolder, counted
 from synthgen.table import SyntheticFile
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from synthgen.synthesizer import Synthesizer
 
 #: Rows of a table that is drawn only to be judged: the attacks look at no more.
 MAX_JUDGED_ROWS = 50_000
@@ -31,13 +38,11 @@ def generate(folder: RunFolder) -> Receipt:
             with drawn_by_many(folder) as tables:
                 n_rows = folder.write_arrow(folder.synthetic_path, tables, fitted.schema)
         else:
-            frames = fitted.sample_batches(config.rows, seed=seed_of(config))
-            frames = counted(frames, config.rows, stage="generate")
+            frames = _drawn(fitted, config.rows, seed_of(config))
             n_rows = folder.write_batches(folder.synthetic_path, frames, fitted.schema)
         draws = judged_draws(folder)
         for path, seed in draws.items():
-            n_judged = min(config.rows, MAX_JUDGED_ROWS)
-            frames = counted(fitted.sample_batches(n_judged, seed=seed), n_judged, stage="generate")
+            frames = _drawn(fitted, min(config.rows, MAX_JUDGED_ROWS), seed)
             folder.write_batches(path, frames, fitted.schema)
         draw = {
             "synthesizer": fitted.fingerprint,
@@ -50,6 +55,11 @@ def generate(folder: RunFolder) -> Receipt:
         folder.write(folder.draw_path, json.dumps(draw))
         receipt = folder.receipt("generate", folder.synthetic_path, n_rows)
         return folder.finish(receipt, folder.draw_path, *draws)
+
+
+def _drawn(fitted: Synthesizer, n: int, seed: int) -> Iterator[pd.DataFrame]:
+    """Yield `n` rows, counted for the listener."""
+    return counted(fitted.sample_batches(n, seed=seed), n, stage="generate")
 
 
 def judged_draws(folder: RunFolder) -> dict[Path, int]:

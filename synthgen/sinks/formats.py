@@ -6,6 +6,8 @@ import csv
 import dataclasses
 import hashlib
 import io
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -97,12 +99,8 @@ def _write_csv(
     header = [name if plain else escape(name) for name in schema.names]
     if header != schema.names:
         escaped["(header)"] = sum(a != b for a, b in zip(header, schema.names, strict=True))
-    with (
-        pa.output_stream(str(path), compression=compression) as raw,
-        io.TextIOWrapper(raw, encoding="utf-8", newline="") as file,
-    ):
-        writer = csv.writer(file, delimiter=schema.delimiter, lineterminator="\n")
-        writer.writerow(header)
+    with csv_rows(path, csv_schema(schema), compression) as write:
+        write([header])
         for block in table.batches():
             columns = []
             for column in schema.columns:
@@ -113,8 +111,23 @@ def _write_csv(
                 if changed:
                     escaped[column.name] = escaped.get(column.name, 0) + changed
                 columns.append(safe)
-            writer.writerows(zip(*columns, strict=True))
+            write(zip(*columns, strict=True))
     return csv_schema(schema, plain=plain), escaped
+
+
+@contextmanager
+def csv_rows(
+    path: Path, schema: TableSchema, compression: str | None
+) -> Iterator[Callable[[Iterable[Iterable[str]]], None]]:
+    """Yield what writes rows of texts into a CSV file of the schema's delimiter and encoding.
+
+    `compression` is a codec of Arrow, ``"detect"`` (by the file's name) or None.
+    """
+    with (
+        pa.output_stream(str(path), compression=compression) as raw,
+        io.TextIOWrapper(raw, encoding=schema.encoding, newline="") as file,
+    ):
+        yield csv.writer(file, delimiter=schema.delimiter, lineterminator="\n").writerows
 
 
 def csv_schema(schema: TableSchema, *, plain: bool = False) -> TableSchema:
