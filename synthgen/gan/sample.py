@@ -122,9 +122,9 @@ def visiting_groups(
 class Tails:
     """Offsets of the outermost cells: spread evenly over a chunk of a draw, not by chance.
 
-    A cell of a tail held m training rows, so its rows' offsets are the middles of m equal strata,
-    in a random order, again and again. Independent offsets would put the largest value of a table
-    anywhere; these put it where the largest of m values is expected.
+    A cell of a tail held m training rows, so its rows' offsets are drawn one from each of m equal
+    strata, in a random order, again and again. Independent offsets would put the largest value of
+    a table anywhere; these put it where the largest of m values is expected.
     """
 
     def __init__(self, layout: Layout, seed: int, chunk: int) -> None:
@@ -147,7 +147,8 @@ class Tails:
                 mixed = stream(self._seed, "tails", o, side, self._chunk)
                 order = mixed.permutation(max(n_strata, 1))
                 strata = order[(seen + np.arange(len(rows))) % len(order)]
-                table.offsets[rows, o] = (strata + 0.5) / len(order)
+                inside_stratum = mixed.random(seen + len(rows))[seen:]
+                table.offsets[rows, o] = (strata + inside_stratum) / len(order)
                 self._seen[o, side] = seen + len(rows)
 
 
