@@ -173,8 +173,8 @@ def _compare(
         counts = _binned(present.to_numpy("float64"), np.asarray(summary["edges"]))
     else:
         levels = present.astype("str")
-        known = [int((levels == level).sum()) for level in summary["levels"]]
-        counts = np.array([*known, len(levels) - sum(known)])
+        known = levels.value_counts().reindex(list(summary["levels"]), fill_value=0).to_numpy()
+        counts = np.append(known, len(levels) - known.sum())
         before = np.array([*summary["levels"].values(), summary["rare"]])
         new, chance = counts[-1] / len(levels), _scatter(summary["rare"], n_present, len(levels))
         if new - summary["rare"] > limits.max_new + chance:
