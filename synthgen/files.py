@@ -42,25 +42,40 @@ def forbid_core_dumps() -> None:
 
 @contextmanager
 def staged(path: Path, *, mode: int | None = None) -> Iterator[Path]:
-    """Yield a hidden sibling of `path` to write; when the block ends well, sync and rename it.
+    """Yield an empty hidden sibling of `path` to write; when the block ends well, rename it.
 
-    What is staged may be a file or a flat folder (which replaces a folder). A block that fails
-    leaves nothing behind. `mode` is given before the rename; None keeps what the umask says.
+    What was written is on the disk before it has its name. It has `mode` from the first byte on;
+    None leaves that to the umask. A block that fails leaves nothing behind.
     """
     temporary = _hidden(path)
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, mode or 0o666))
+    try:
+        yield temporary
+        if mode is not None:
+            temporary.chmod(mode)  # a writer may have put a file of its own there
+        _put_in_place(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def staged_folder(path: Path, *, mode: int | None = None) -> Iterator[Path]:
+    """Yield an empty hidden folder beside `path`, to be filled flatly: `staged`, for a folder.
+
+    It replaces a folder that is there.
+    """
+    temporary = _hidden(path)
+    temporary.mkdir(mode=mode or 0o777)
     try:
         yield temporary
         if mode is not None:
             temporary.chmod(mode)
-        for written in [*(temporary.iterdir() if temporary.is_dir() else ()), temporary]:
-            sync(written)
+        for file in temporary.iterdir():
+            sync(file)
         _put_in_place(temporary, path)
-        sync(path.parent)
     finally:
         if temporary.is_dir():
             shutil.rmtree(temporary)
-        else:
-            temporary.unlink(missing_ok=True)
 
 
 def _hidden(path: Path) -> Path:
@@ -68,18 +83,20 @@ def _hidden(path: Path) -> Path:
 
 
 def _put_in_place(temporary: Path, path: Path) -> None:
-    """Rename; a folder that is there goes away as a whole, so that no part of it is ever seen."""
-    if not path.is_dir():
+    """Sync and rename; a folder that is there goes away as a whole: no part of it is ever seen."""
+    sync(temporary)
+    if path.is_dir():
+        old = _hidden(path)
+        path.replace(old)
+        try:
+            temporary.replace(path)
+        except OSError:
+            old.replace(path)
+            raise
+        shutil.rmtree(old)
+    else:
         temporary.replace(path)
-        return
-    old = _hidden(path)
-    path.replace(old)
-    try:
-        temporary.replace(path)
-    except OSError:
-        old.replace(path)
-        raise
-    shutil.rmtree(old)
+    sync(path.parent)
 
 
 @contextmanager

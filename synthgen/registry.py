@@ -18,7 +18,7 @@ from typing import Any
 
 from synthgen.audit_log import AuditLog
 from synthgen.errors import BundleError, ConfigError
-from synthgen.files import home, reserve, sha256, staged
+from synthgen.files import home, reserve, sha256, staged, staged_folder
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 
@@ -84,8 +84,8 @@ class Registry:
             target = self.path(digest)
             if not target.is_dir():
                 target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                with staged(target, mode=0o700) as temporary:
-                    shutil.copytree(bundle, temporary, symlinks=True)
+                with staged_folder(target, mode=0o700) as temporary:
+                    shutil.copytree(bundle, temporary, symlinks=True, dirs_exist_ok=True)
             number = index["last"] + 1
             now = datetime.now(UTC).isoformat(timespec="seconds")
             version = Version(name, number, digest, str(source.absolute()) if is_run else "", now)

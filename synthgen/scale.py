@@ -95,7 +95,6 @@ def draw_chunk(number: int, *, shared: tuple[str, int, int, str, str], bundle: s
         frame = synthesizer.sample_chunk(number, n, seed=seed)
         path = Path(parts) / f"{number:06d}.parquet"
         with staged(path, mode=0o600) as temporary:
-            temporary.touch(mode=0o600)
             schema = synthesizer.schema
             write_arrow(temporary, [to_arrow(frame, schema)], schema)
         return str(path)

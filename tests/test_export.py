@@ -2,8 +2,11 @@
 
 import csv
 import json
+import stat
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +20,7 @@ from synthgen.checks.gate import Decision, RuleResult
 from synthgen.conform import conform
 from synthgen.errors import ConfigError, GateRefused, TargetBusy, TargetExists
 from synthgen.export import Manifest, export
-from synthgen.files import reserve, sha256, staged
+from synthgen.files import reserve, sha256, staged, staged_folder
 from synthgen.formulas import escape, unescape
 from synthgen.schema import Column, TableSchema
 from synthgen.sinks import open_sink
@@ -232,10 +235,20 @@ def test_a_failed_block_leaves_what_was_there(tmp_path: Path) -> None:
     assert path.read_text() == "old"
 
 
+@pytest.mark.parametrize(("stage", "mode"), [(staged, 0o600), (staged_folder, 0o700)])
+def test_what_is_staged_is_its_owners_from_the_first_byte_on(
+    stage: Callable[..., AbstractContextManager[Path]], mode: int, tmp_path: Path
+) -> None:
+    path = tmp_path / "target"
+    with stage(path, mode=mode) as temporary:
+        assert stat.S_IMODE(temporary.stat().st_mode) == mode
+        temporary.chmod(0o755)  # as a writer does that copies a folder with its mode
+    assert stat.S_IMODE(path.stat().st_mode) == mode
+
+
 def test_a_staged_folder_replaces_a_folder(tmp_path: Path) -> None:
     for text in ("one", "two"):
-        with staged(tmp_path / "bundle") as temporary:
-            temporary.mkdir()
+        with staged_folder(tmp_path / "bundle") as temporary:
             (temporary / "file").write_text(text)
     assert (tmp_path / "bundle" / "file").read_text() == "two"
     assert len(list(tmp_path.iterdir())) == 1

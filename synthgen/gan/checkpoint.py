@@ -69,7 +69,6 @@ class Checkpoint:
         }
         header = {"format": FORMAT, "fingerprint": self.fingerprint, "facts": json.dumps(facts)}
         with staged(self.path, mode=0o600) as temporary:
-            temporary.touch(mode=0o600)  # never readable by others, not even while it is written
             save_file(tensors, temporary, metadata=header)
 
     def read(self) -> Saved | None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from synthgen.audit_log import AuditLog
 from synthgen.config import RunConfig
-from synthgen.files import reserve, staged
+from synthgen.files import reserve, staged, staged_folder
 from synthgen.pipeline.reading import bundle_to_start_from
 from synthgen.pipeline.stage import seed_of, stage
 from synthgen.rng import derive
@@ -224,7 +224,7 @@ def fit_privately(
 
 def save_bundle(fitted: Synthesizer, path: Path) -> None:
     """Write the bundle folder whole or not at all, readable by its owner only."""
-    with staged(path, mode=0o700) as temporary:
+    with staged_folder(path, mode=0o700) as temporary:
         fitted.save(temporary)
         for file in temporary.iterdir():
             file.chmod(0o600)

@@ -142,6 +142,7 @@ class S3Folder(_S3):
 
     def _write(self, folder: Path, table: Synthetic, judge: Judge) -> tuple[Path, dict[str, int]]:
         parts = folder / "parts"
+        parts.mkdir()
         schema: TableSchema = write_parts(parts, table)
         judge(parts, schema)
         return parts, {}

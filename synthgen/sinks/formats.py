@@ -57,8 +57,7 @@ def write_file(
 
 
 def write_parts(folder: Path, table: Synthetic) -> TableSchema:
-    """Write `table` as Parquet parts of about `PART_ROWS` rows into a new `folder`."""
-    folder.mkdir()
+    """Write `table` as Parquet parts of about `PART_ROWS` rows into an empty `folder`."""
     waiting: list[pa.Table] = []
     number = 0
 

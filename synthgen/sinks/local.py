@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from synthgen.errors import ConfigError, SynthgenError, TargetExists
-from synthgen.files import staged, sweep
+from synthgen.files import staged, staged_folder, sweep
 from synthgen.sinks.formats import described, ending, write_file, write_parts
 from synthgen.sinks.sink import Describe, Judge, Sink, Synthetic, Written, refuse_small_disk
 
@@ -122,7 +122,7 @@ class LocalFolder(_Local):
     ) -> Written:
         """Write the parts and their manifest, judge, rename."""
         self.check(overwrite=overwrite)
-        with _disk(self.path), staged(self.path) as temporary:
+        with _disk(self.path), staged_folder(self.path) as temporary:
             judge(temporary, write_parts(temporary, table))
             written = described(temporary, table, {}, name=f"{self.path.name}/")
             text = describe(written)
