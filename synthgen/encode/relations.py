@@ -174,10 +174,10 @@ class Sum(_Dropped):
 
 @dataclass(frozen=True)
 class Difference(_Dropped):
-    """``derived = total - other``: the larger part of a sum whose values are missing together.
+    """``derived = total - other``: one part of a sum whose values are missing together.
 
-    The total and the smaller part are learnt, because both of their tails are then right; learnt
-    parts would have to be large on the same row for a large total.
+    Mostly the larger one: where the total and the smaller part are learnt both of their tails are
+    right; learnt parts would have to be large on the same row for a large total.
 
     Attributes
     ----------

@@ -35,6 +35,9 @@ MIN_PROOF = 100
 MAX_SUM_COLUMNS = 120
 #: Most values of a column that another one decides.
 MAX_LOOKUP = 1_000
+#: Of the three columns of a sum another one than the larger part is derived if it is so many times
+#: as varied.
+MORE_VARIED = 2.0
 #: Rows that a sum must fit before all rows are looked at.
 PROBE = 24
 
@@ -124,11 +127,12 @@ def _declared_sum(total: Column, *parts: Column) -> Relation:
 
     With a part derived the total is learnt, and stays within its bounds.
     """
-    names = tuple(c.name for c in parts)
-    if len(parts) != 2 or any(c.nullable or c.maximum is None for c in (total, *parts)):
-        return Sum(total.name, names, total.decimals)
-    large, small = sorted(parts, key=lambda c: -float(c.maximum or 0.0))
-    return _difference(large, total.name, small.name)
+    known = len(parts) == 2 and not any(c.nullable or c.maximum is None for c in (total, *parts))
+    for part in sorted(parts, key=lambda c: -float(c.maximum or 0.0)) if known else ():
+        others = [c for c in (total, *parts) if c is not part]
+        if _has_digits(part, others):
+            return _difference(part, *others)
+    return Sum(total.name, tuple(c.name for c in parts), total.decimals)
 
 
 def _declared(
@@ -360,21 +364,47 @@ def _sum(
 ) -> Relation:
     """Return the larger part as derived, or the total where the three are not missing together.
 
-    Without a declared minimum the part stays above zero where fewer than k rows are below it.
+    What is derived may take values that the column never had: where another of the three is much
+    more varied, that one is derived. Without a declared minimum a part stays above zero where fewer
+    than k rows are below it.
     """
-    missing = [np.isnan(values[name]) for name in (total, left, right)]
-    small, large = sorted((left, right), key=lambda name: float(np.nanmean(np.abs(values[name]))))
-    if not all(np.array_equal(missing[0], m) for m in missing):
+    names = (total, left, right)
+    missing = [np.isnan(values[name]) for name in names]
+    varied = {name: _variety(values[name]) for name in names}
+    parts = sorted((left, right), key=lambda name: -float(np.nanmean(np.abs(values[name]))))
+    possible = [*parts, total] if all(np.array_equal(missing[0], m) for m in missing) else [total]
+    possible = [
+        name
+        for name in possible
+        if name == total or _has_digits(by_name[name], [by_name[n] for n in names if n != name])
+    ]
+    most = max(varied[name] for name in possible)
+    derived = next(name for name in possible if varied[name] * MORE_VARIED >= most)
+    if derived == total:
         return Sum(total, (left, right), by_name[total].decimals)
-    difference = _difference(by_name[large], total, small)
-    if difference.minimum is None and (values[large] < 0).sum() < min_rows:
+    other = left if derived == right else right
+    difference = _difference(by_name[derived], by_name[total], by_name[other])
+    if difference.minimum is None and (values[derived] < 0).sum() < min_rows:
         return replace(difference, minimum=0.0)
     return difference
 
 
-def _difference(large: Column, total: str, small: str) -> Difference:
-    low, high = (None if x is None else float(x) for x in (large.minimum, large.maximum))
-    return Difference(large.name, total, small, large.decimals, low, high)
+def _variety(values: Floats) -> float:
+    """Return how many equally frequent values would repeat as often (Simpson 1949; Hill 1973)."""
+    counts = np.unique(values[~np.isnan(values)], return_counts=True)[1]
+    return float(counts.sum()) ** 2 / max(float((counts.astype(float) ** 2).sum()), 1.0)
+
+
+def _has_digits(derived: Column, others: Iterable[Column]) -> bool:
+    """Return whether a column can hold the difference of two others without being rounded."""
+    return derived.decimals is None or all(
+        c.decimals is not None and c.decimals <= derived.decimals for c in others
+    )
+
+
+def _difference(part: Column, total: Column, other: Column) -> Difference:
+    low, high = (None if x is None else float(x) for x in (part.minimum, part.maximum))
+    return Difference(part.name, total.name, other.name, part.decimals, low, high)
 
 
 def _is_sum(total: Floats, left: Floats, right: Floats, decimals: int | None) -> bool:

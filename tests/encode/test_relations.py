@@ -94,6 +94,25 @@ def test_a_rest_is_negative_only_where_k_rows_are(negative: int, minimum: float 
     assert (found.derived, found.minimum) == ("b", minimum)
 
 
+def test_what_is_derived_of_a_sum_is_never_rounded() -> None:
+    low = RNG.integers(0, 80, N) * 1.0
+    change = RNG.integers(0, 400, N) * 0.1  # a float's noise in its last digits: no decimals
+    frame = pd.DataFrame({"high": (low + change).round(1), "low": low, "change": change})
+    found = search(frame, number("high", 1), number("low", 0), number("change", None))
+    assert found == (Difference("change", "high", "low", None, minimum=0.0),)
+
+
+def test_of_a_sum_of_few_values_the_most_varied_is_derived() -> None:
+    list_price, discount = RNG.choice([1.69, 1.99], N), RNG.choice([0.0, 0.1, 0.2, 0.3], N)
+    paid = (list_price - discount).round(2)
+    frame = pd.DataFrame({"list": list_price, "off": discount, "paid": paid})
+    (found,) = search(frame, *(number(name, 2) for name in frame))
+    assert found.derived == "paid"  # learnt prices are listed ones
+    fee, base = RNG.choice([5.0, 9.0, 12.0], N), RNG.choice([100.0, 250.0, 270.0], N)
+    frame = pd.DataFrame({"fee": fee, "base": base, "sum": fee + base})
+    assert search(frame, *(number(name) for name in frame)) == (Sum("sum", ("fee", "base"), 0),)
+
+
 def test_one_row_breaks_a_sum() -> None:
     frame, columns = sums()
     frame.loc[7, "total"] += 0.01
