@@ -48,20 +48,20 @@ class Restriction:
         Coarse tokens that are drawn before all others, because something is asked of them.
     pairs : mapping of two coarse tokens to array
         (L, M): log weights of the second token's levels by the first one's. Whichever is drawn
-        later follows the other.
+        later follows the other, and leaves some level to all that it is paired with.
     """
 
     weights: Mapping[int, np.ndarray] = field(default_factory=dict)
     first: tuple[int, ...] = ()
     pairs: Mapping[tuple[int, int], np.ndarray] = field(default_factory=dict)
 
-    def partners(self, device: torch.device) -> dict[int, list[tuple[int, Tensor]]]:
+    def partners(self, device: torch.device) -> dict[int, dict[int, Tensor]]:
         """Return for each token of a pair the others, with its log weights by their levels."""
-        found: dict[int, list[tuple[int, Tensor]]] = {}
+        found: dict[int, dict[int, Tensor]] = {}
         for (one, other), weights in self.pairs.items():
             by_one = log_weights(weights, device)
-            found.setdefault(other, []).append((one, by_one))
-            found.setdefault(one, []).append((other, by_one.T.contiguous()))
+            found.setdefault(other, {})[one] = by_one
+            found.setdefault(one, {})[other] = by_one.T.contiguous()
         return found
 
 
@@ -292,26 +292,28 @@ class Drawer:
         net, n_tokens = self._passes, len(self._layout.sizes)
         tokens = torch.zeros(BLOCK, n_tokens, dtype=torch.int64, device=self._device)
         state = net.start(BLOCK)
-        prefixes, log_share, drawn = Prefixes(self._device), 0.0, set[int]()
+        prefixes, log_share = Prefixes(self._device), 0.0
+        left = Left(self._partners, self._rules)
         for group in groups:
             some, of = prefixes.distinct()
             hidden = net.hidden(state[:, some])
             for token in group:
                 free = net.logits(hidden, token, tokens[some])[of]
                 logits = free if token not in self._rules else free + self._rule(token, tokens)
-                for other, by_level in self._partners.get(token, ()):
-                    if other in drawn:
-                        logits = logits + by_level[tokens[:, other]]
+                if token in self._partners:
+                    logits = logits + left.weights(token)
                 if token in self._first:
                     rows, log_mass = _resample(free, logits, noise)
                     log_share += log_mass
                     tokens, state, logits = tokens[rows], state[:, rows], logits[rows]
                     prefixes.take(rows)
+                    left.take(rows)
                 chosen = draw_levels(self._style.shaped(logits, token), noise)
                 tokens[:, token] = chosen
                 state = net.show(state, token, chosen)
                 prefixes.append(chosen, free.shape[1])
-                drawn.add(token)
+                if token in self._partners:
+                    left.show(token, chosen)
         return tokens, log_share
 
     def _rule(self, token: int, tokens: Tensor) -> Tensor:
@@ -352,6 +354,57 @@ class Prefixes:
         """Let the block consist of copies of these rows."""
         if self._codes is not None:
             self._codes = self._codes[rows]
+
+
+class Left:
+    """What the tokens that are drawn leave to those of their pairs that are not, row by row.
+
+    Two numbers can allow some group each, and none together: so a level that leaves a partner
+    without any is not drawn (forward checking, Haralick & Elliott 1980).
+
+    Parameters
+    ----------
+    partners : mapping of token to mapping of token to Tensor (L_other, L)
+        `Restriction.partners`.
+    rules : mapping of token to Tensor (L,)
+        Log weights of a token by itself.
+    """
+
+    def __init__(
+        self, partners: Mapping[int, Mapping[int, Tensor]], rules: Mapping[int, Tensor]
+    ) -> None:
+        self._partners, self._rules = partners, rules
+        self._left = {
+            token: by_level.new_zeros(BLOCK, by_level.shape[1])
+            for token, others in partners.items()
+            for by_level in others.values()
+        }
+
+    def weights(self, token: int) -> Tensor:
+        """Return the log weights (BLOCK, L) that are added to those of a token's own rule."""
+        weights = self._left[token]
+        for other, by_level in self._partners[token].items():
+            if other in self._left:
+                left = _possible(self._left[other] + self._rules.get(other, torch.tensor(0.0)))
+                fits = left.float() @ _possible(by_level).float()
+                weights = torch.where(fits > 0, weights, weights + _IMPOSSIBLE)
+        return weights
+
+    def show(self, token: int, chosen: Tensor) -> None:
+        """Let a token be drawn, with levels (BLOCK,)."""
+        del self._left[token]
+        for other in self._partners[token]:
+            if other in self._left:
+                by_level = self._partners[other][token]
+                self._left[other] = self._left[other] + by_level[chosen]
+
+    def take(self, rows: Tensor) -> None:
+        """Let the block consist of copies of these rows."""
+        self._left = {token: weights[rows] for token, weights in self._left.items()}
+
+
+def _possible(weights: Tensor) -> Tensor:
+    return weights > _IMPOSSIBLE / 2
 
 
 def log_weights(weights: npt.NDArray[np.float64], device: torch.device) -> Tensor:

@@ -17,6 +17,7 @@ from synthgen.gan.sample import (
     BLOCK,
     CHUNK,
     Drawer,
+    Left,
     Restriction,
     Tails,
     draw_levels,
@@ -259,6 +260,28 @@ def test_draws_of_one_distribution_have_its_frequencies_almost_exactly() -> None
     drawn = draw_levels(logits, torch.Generator().manual_seed(1))
     counts = np.bincount(drawn.numpy(), minlength=3)
     assert np.abs(counts - BLOCK * shares_wanted).max() <= 1
+
+
+def test_numbers_leave_their_group_some_level() -> None:
+    # a group of two levels and two numbers: of each number either level belongs to one group alone
+    own = torch.where(torch.eye(2) > 0, 0.0, float("-inf")).numpy()
+    pairs = Restriction(pairs={(0, 1): own, (0, 2): own}).partners(torch.device("cpu"))
+    left = Left(pairs, {0: torch.tensor([0.0, 0.0])})
+    chosen = torch.arange(BLOCK) % 2
+    assert (left.weights(1) == 0).all()
+    left.show(1, chosen)
+    for token in (2, 0):  # the other number, before the group is drawn, and the group itself
+        assert torch.equal((left.weights(token) == 0).int().argmax(dim=1), chosen)
+    left.take(torch.ones(BLOCK, dtype=torch.int64))
+    assert (left.weights(0)[:, 1] == 0).all()
+
+
+def test_what_its_rule_forbids_is_not_left_to_a_group() -> None:
+    own = torch.where(torch.eye(2) > 0, 0.0, float("-inf")).numpy()
+    pairs = Restriction(pairs={(0, 1): own}).partners(torch.device("cpu"))
+    left = Left(pairs, {0: torch.tensor([0.0, -1e9])})
+    assert (left.weights(1)[:, 0] == 0).all()
+    assert (left.weights(1)[:, 1] < 0).all()
 
 
 def test_a_level_without_mass_is_not_drawn() -> None:
