@@ -485,18 +485,28 @@ def _grain(known: Floats, decimals: int | None, k: int) -> float:
 
     Without decimals, six digits of the values or of the spread of their middle half, whichever is
     smaller (seconds since 1970 differ in their last digits only); finer where all values but fewer
-    than k have so few digits that half-way would be another value.
+    than k have so few digits that half-way would be another value. Where the middle half is one
+    value, the others count alone.
     """
     if decimals is not None:
         return 10.0**-decimals
-    n = len(known)
-    if n == 0:
+    if len(known) == 0:
         return 1.0
-    spread = known[3 * n // 4] / 2 - known[n // 4] / 2
+    spread, others = _half_spread(known), known[known != known[len(known) // 2]]
+    if spread == 0 and len(others) >= k:
+        spread = _half_spread(others)
     size = min(float(np.median(np.abs(known))), spread) or spread
-    step = 10.0 ** (np.floor(np.log10(size)) - 5) if size > 0 else 1.0
-    digits = (d for d in range(9) if (np.round(known, d) != known).sum() < k)
-    return float(min(step or 1.0, 10.0 ** -next(digits, 0) if size < 2**52 else step or 1.0))
+    step = float(10.0 ** (np.floor(np.log10(size)) - 5) if size > 0 else 0.0) or 1.0
+    if size >= 2**52:
+        return step
+    few = (10.0**-d for d in range(9) if (np.round(known, d) != known).sum() < k)
+    return min(step, next(few, step))
+
+
+def _half_spread(known: Floats) -> float:
+    """Return half the distance between the quartiles of sorted values: it cannot overflow."""
+    n = len(known)
+    return float(known[3 * n // 4] / 2 - known[n // 4] / 2)
 
 
 def _half_way(value: float, grain: float) -> float:

@@ -254,6 +254,14 @@ def test_no_cell_has_fewer_than_k_rows_whatever_the_ties() -> None:
     assert encoder.counts[1:].sum() == len(values)
 
 
+def test_numbers_of_many_digits_beside_one_heavy_value_keep_their_cells() -> None:
+    rng = np.random.default_rng(0)
+    rest = np.round(rng.uniform(0.8, 0.98, 400), 9)
+    values = np.r_[np.full(1_500, 1.0), rest]  # quartiles all 1: nothing is told by their distance
+    back = round_trip(fit(values, decimals=None), values)
+    np.testing.assert_allclose(np.sort(back), np.sort(values), atol=0.01)
+
+
 def test_boundaries_lie_half_way_between_what_the_column_can_hold() -> None:
     values = np.random.default_rng(12).normal(0, 10, 5_000).round(1)
     for decimals in (1, None):  # declared or seen
