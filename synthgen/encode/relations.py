@@ -183,6 +183,8 @@ class Difference(_Dropped):
     ----------
     minimum, maximum : float or None
         Of `derived`; where it would lie beyond, the total is moved.
+    other_decimals : int or None
+        Of `other`, to which goes what rounding leaves of `derived`.
     """
 
     derived: str
@@ -191,13 +193,21 @@ class Difference(_Dropped):
     decimals: int | None
     minimum: float | None = None
     maximum: float | None = None
+    other_decimals: int | None = None
 
     def restore(self, frame: pd.DataFrame) -> None:
         """Subtract; keep the relation where the rest would be too small or too large."""
         left = frame[self.total] - frame[self.other]
         rest = left.clip(self.minimum, self.maximum)
         frame[self.total] = frame[self.total].where(rest == left, rest + frame[self.other])
-        frame[self.derived] = rest if self.decimals is None else rest.round(self.decimals)
+        if self.decimals is not None:
+            whole = rest.round(self.decimals)
+            rounded = (whole - rest).abs() > 1e-9 * frame[self.total].abs()
+            other = frame[self.total] - whole
+            other = other if self.other_decimals is None else other.round(self.other_decimals)
+            frame[self.other] = frame[self.other].where(~rounded, other)
+            rest = whole
+        frame[self.derived] = rest
 
     def broken(self, frame: pd.DataFrame) -> npt.NDArray[np.bool_]:
         """Return which totals are not the sum, or are missing without both parts."""

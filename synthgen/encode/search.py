@@ -128,10 +128,10 @@ def _declared_sum(total: Column, *parts: Column) -> Relation:
     With a part derived the total is learnt, and stays within its bounds.
     """
     known = len(parts) == 2 and not any(c.nullable or c.maximum is None for c in (total, *parts))
-    for part in sorted(parts, key=lambda c: -float(c.maximum or 0.0)) if known else ():
-        others = [c for c in (total, *parts) if c is not part]
-        if _has_digits(part, others):
-            return _difference(part, *others)
+    if known:
+        part, other = sorted(parts, key=lambda c: -float(c.maximum or 0.0))
+        if _is_exact(part, total, other):
+            return _difference(part, total, other)
     return Sum(total.name, tuple(c.name for c in parts), total.decimals)
 
 
@@ -368,17 +368,14 @@ def _sum(
     more varied, that one is derived. Without a declared minimum a part stays above zero where fewer
     than k rows are below it.
     """
-    names = (total, left, right)
-    missing = [np.isnan(values[name]) for name in names]
-    varied = {name: _variety(values[name]) for name in names}
-    parts = sorted((left, right), key=lambda name: -float(np.nanmean(np.abs(values[name]))))
-    possible = [*parts, total] if all(np.array_equal(missing[0], m) for m in missing) else [total]
-    possible = [
-        name
-        for name in possible
-        if name == total or _has_digits(by_name[name], [by_name[n] for n in names if n != name])
-    ]
-    most = max(varied[name] for name in possible)
+    missing = [np.isnan(values[name]) for name in (total, left, right)]
+    together = all(np.array_equal(missing[0], m) for m in missing)
+    possible = [total]
+    if together and _is_exact(*(by_name[name] for name in (left, total, right))):
+        parts = sorted((left, right), key=lambda n: -float(np.nanmean(np.abs(values[n]))))
+        possible = [*parts, total]
+    varied = {name: _variety(values[name]) for name in possible}
+    most = max(varied.values())
     derived = next(name for name in possible if varied[name] * MORE_VARIED >= most)
     if derived == total:
         return Sum(total, (left, right), by_name[total].decimals)
@@ -395,16 +392,16 @@ def _variety(values: Floats) -> float:
     return float(counts.sum()) ** 2 / max(float((counts.astype(float) ** 2).sum()), 1.0)
 
 
-def _has_digits(derived: Column, others: Iterable[Column]) -> bool:
-    """Return whether a column can hold the difference of two others without being rounded."""
-    return derived.decimals is None or all(
-        c.decimals is not None and c.decimals <= derived.decimals for c in others
-    )
+def _is_exact(part: Column, total: Column, other: Column) -> bool:
+    """Return whether two parts of a sum can hold it: one has as many digits as the total."""
+    digits = [np.inf if c.decimals is None else c.decimals for c in (part, other)]
+    return max(digits) >= (np.inf if total.decimals is None else total.decimals)
 
 
 def _difference(part: Column, total: Column, other: Column) -> Difference:
     low, high = (None if x is None else float(x) for x in (part.minimum, part.maximum))
-    return Difference(part.name, total.name, other.name, part.decimals, low, high)
+    names = part.name, total.name, other.name
+    return Difference(*names, part.decimals, low, high, other.decimals)
 
 
 def _is_sum(total: Floats, left: Floats, right: Floats, decimals: int | None) -> bool:

@@ -68,7 +68,7 @@ def test_a_sum_is_found_and_exact(missing: int) -> None:
     found = search(frame, *columns)
     # Where the three are missing together, the total and the smaller part are learnt.
     small, large = ("a", "b") if frame["a"].mean() < frame["b"].mean() else ("b", "a")
-    rest = Difference(large, "total", small, 2, minimum=0.0)
+    rest = Difference(large, "total", small, 2, minimum=0.0, other_decimals=2)
     assert found == ((Sum("total", ("a", "b"), 2),) if missing else (rest,))
     left, kept = reduce(found, frame, columns)
     learnt = {"a", "b"} if missing else {"total", small}
@@ -94,12 +94,22 @@ def test_a_rest_is_negative_only_where_k_rows_are(negative: int, minimum: float 
     assert (found.derived, found.minimum) == ("b", minimum)
 
 
-def test_what_is_derived_of_a_sum_is_never_rounded() -> None:
-    low = RNG.integers(0, 80, N) * 1.0
-    change = RNG.integers(0, 400, N) * 0.1  # a float's noise in its last digits: no decimals
-    frame = pd.DataFrame({"high": (low + change).round(1), "low": low, "change": change})
-    found = search(frame, number("high", 1), number("low", 0), number("change", None))
-    assert found == (Difference("change", "high", "low", None, minimum=0.0),)
+def test_what_rounding_leaves_goes_to_the_other_part() -> None:
+    frame = pd.DataFrame({"high": [62.1, 30.0, 5.0], "change": [4.154861, 30.41, 2.0]})
+    Difference("low", "high", "change", 1, other_decimals=3).restore(frame)
+    assert frame["low"].tolist() == [57.9, -0.4, 3.0]
+    assert frame["change"].tolist() == [4.2, 30.4, 2.0]
+
+
+@pytest.mark.parametrize(("low", "change", "exact"), [(1, None, True), (0, 2, True), (0, 0, False)])
+def test_a_part_is_derived_where_the_parts_have_the_digits_of_the_total(
+    low: int, change: int | None, exact: bool
+) -> None:
+    values = RNG.integers(0, 80, N) * 1.0, RNG.integers(0, 40, N) * 1.0
+    frame = pd.DataFrame({"high": values[0] + values[1], "low": values[0], "change": values[1]})
+    columns = number("high", 1), number("low", low), number("change", change)
+    (found,) = search(frame, *columns)
+    assert isinstance(found, Difference if exact else Sum)
 
 
 def test_of_a_sum_of_few_values_the_most_varied_is_derived() -> None:
