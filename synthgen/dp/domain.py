@@ -173,9 +173,17 @@ def modelled(schema: TableSchema) -> tuple[tuple[Relation, ...], list[Column]]:
 
     What is modelled in the place of a column has bounds where its columns have some.
     """
-    relations, left = declared(schema.modelled, schema.constraints)
+    found, left = declared(schema.modelled, schema.constraints)
+    relations = tuple(_placed(r, schema) for r in found)
     by_name = {r.derived: r for r in relations}
     return relations, [_bounded(c, by_name.get(c.name), schema) for c in left]
+
+
+def _placed(relation: Relation, schema: TableSchema) -> Relation:
+    """Return a gap with what is declared of the earlier datetime in the place of a missing one."""
+    if not isinstance(relation, Gap) or _is_open(earlier := schema.column(relation.earlier)):
+        return relation
+    return replace(relation, middle=sum(_ends(earlier)) / 2)
 
 
 def _bounded(left: Column, relation: Relation | None, schema: TableSchema) -> Column:
@@ -187,14 +195,13 @@ def _bounded(left: Column, relation: Relation | None, schema: TableSchema) -> Co
     if _is_open(upper) or _is_open(lower):
         return left
     (a, b), (c, d) = (_ends(x) for x in (upper, lower))
-    unit = relation.unit if isinstance(relation, Gap) else 1.0
+    unit, middle = (relation.unit, relation.middle) if isinstance(relation, Gap) else (1.0, 0.0)
     low, high = max(0.0, (a - d) / unit), max(0.0, (b - c) / unit)
-    nullable = upper.nullable
+    if lower.nullable:  # then the distance may be that from what stands in for the lower one
+        low, high = min(low, (a - middle) / unit), max(high, (b - middle) / unit)
     if isinstance(relation, Gap):
-        low, nullable = math.floor(low), upper.nullable or lower.nullable
-    elif lower.nullable:  # then the upper number is modelled as it is
-        low, high = min(low, a), max(high, b)
-    return replace(left, minimum=low, maximum=high, nullable=nullable)
+        low = math.floor(low)
+    return replace(left, minimum=low, maximum=high, nullable=upper.nullable)
 
 
 def _ends(c: Column) -> tuple[float, float]:

@@ -348,17 +348,21 @@ class Gap:
         Microseconds of one unit of the gap: the derived column's resolution.
     timezone : str or None
         Of both.
+    middle : float
+        Wall-clock microseconds since 1970 that stand in for a missing earlier datetime; the gap may
+        then be negative. Where a draw mistakes such a gap for another, dates stay near the others.
     """
 
     derived: str
     earlier: str
     unit: float
     timezone: str | None = None
+    middle: float = 0.0
 
     @property
     def replaced(self) -> Column | None:
         """A whole number of units."""
-        return Column(name=self.derived, kind="numeric", minimum=0, decimals=0)
+        return Column(name=self.derived, kind="numeric", nullable=True, decimals=0)
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -373,17 +377,19 @@ class Gap:
 
     def restore(self, frame: pd.DataFrame) -> None:
         """Add the gap to the earlier datetime."""
-        gap = np.maximum(frame[self.derived].to_numpy(), 0) * self.unit
+        gap = frame[self.derived].to_numpy(np.float64)
+        gap = np.where(frame[self.earlier].isna(), gap, np.maximum(gap, 0)) * self.unit
         frame[self.derived] = dt.as_datetimes(self._start(frame) + gap, self.timezone)
 
     def _start(self, frame: pd.DataFrame) -> Floats:
         """Return the first whole unit that does not lie before the earlier datetime."""
-        return np.ceil(dt.to_microseconds(frame[self.earlier]) / self.unit) * self.unit
+        earlier = dt.to_microseconds(frame[self.earlier])
+        return np.ceil(np.where(np.isnan(earlier), self.middle, earlier) / self.unit) * self.unit
 
     def broken(self, frame: pd.DataFrame) -> npt.NDArray[np.bool_]:
-        """Return which rows lie before the earlier datetime, or lack it alone."""
+        """Return which rows lie before the earlier datetime."""
         a, b = (dt.to_microseconds(frame[n]) for n in (self.earlier, self.derived))
-        return np.asarray((b < a) | (np.isnan(a) & ~np.isnan(b)))
+        return np.asarray(b < a)
 
     def solve(self, frame: pd.DataFrame, known: pd.DataFrame) -> None:
         """Do nothing: a date alone decides no other."""

@@ -144,7 +144,7 @@ def _declared(
     decimals = by_name[first].decimals
     if rule.kind == "order":
         pairs = [*zip(rule.columns, rule.columns[1:], strict=False)]
-        return [_ordered(by_name[upper], lower) for lower, upper in reversed(pairs)]
+        return [_ordered(by_name[b], a, frame, min_rows) for a, b in reversed(pairs)]
     if rule.kind == "lookup":
         counts = frame[first].value_counts(dropna=False)
         lookup = _lookup(frame, first, rest[0], counts.index[counts >= min_rows])
@@ -202,11 +202,19 @@ def _written(row: Sequence[str], columns: Sequence[Column]) -> str:
     return json.dumps(values)
 
 
-def _ordered(upper: Column, lower: str) -> Relation:
+def _ordered(upper: Column, lower: str, frame: pd.DataFrame, min_rows: int) -> Relation:
     if upper.kind == "numeric":
         return Excess(upper.name, lower, upper.decimals)
     unit = float(dt.MICROSECONDS[upper.resolution])
-    return Gap(upper.name, lower, unit, upper.timezone)
+    middle = _middle(dt.to_microseconds(frame[lower]), min_rows)
+    return Gap(upper.name, lower, unit, upper.timezone, middle)
+
+
+def _middle(values: Floats, k: int) -> float:
+    """Return the mean of the `k` known values around the median, 0 if there are fewer."""
+    known = np.sort(values[~np.isnan(values)])
+    start = (len(known) - k) // 2
+    return float(known[start : start + k].mean().round()) if start >= 0 else 0.0
 
 
 def proposed(frame: pd.DataFrame, schema: TableSchema, *, min_rows: int) -> tuple[Constraint, ...]:
@@ -264,8 +272,7 @@ def _gaps(frame: pd.DataFrame, columns: list[Column], min_rows: int) -> list[Rel
             if gap[both].min() >= 0 and spread < 0.5 * b[both].std():
                 best = (spread, earlier) if best is None or spread < best[0] else best
         if best:
-            unit = dt.MICROSECONDS[later.resolution]
-            found.append(Gap(later.name, best[1].name, float(unit), later.timezone))
+            found.append(_ordered(later, best[1].name, frame, min_rows))
             taken |= {later.name, best[1].name}
     return found
 

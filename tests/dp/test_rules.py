@@ -106,6 +106,11 @@ def test_relations_are_those_of_the_schema_and_the_rest_has_bounds() -> None:
     assert by_name["left"].nullable
     sizes = {d.column: d.size for d in domains(SCHEMA) if d.levels is None}
     assert (sizes["high"], sizes["left"]) == (91, 366)
+    columns = tuple(replace(c, nullable=c.name == "arrived") for c in SCHEMA.columns)
+    (left_alone,) = (c for c in modelled(replace(SCHEMA, columns=columns))[1] if c.name == "left")
+    # without `arrived` days count from the middle of its bounds: half a year either way
+    assert (left_alone.minimum, left_alone.maximum) == (-183, 365)
+    assert not left_alone.nullable
     (city,) = (d for d in domains(SCHEMA) if d.column == "city")
     assert city.levels == (
         '["bergen", "no"]',

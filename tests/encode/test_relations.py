@@ -19,7 +19,7 @@ from synthgen.encode.relations import (
     reduce,
 )
 from synthgen.encode.search import MIN_PROOF, find
-from synthgen.schema import Column
+from synthgen.schema import Column, Constraint
 
 N = 600
 RNG = np.random.default_rng(0)
@@ -214,7 +214,9 @@ def stays(zone: str | None = None) -> tuple[pd.DataFrame, tuple[Column, ...]]:
 def test_a_gap_is_found_and_exact(zone: str | None) -> None:
     frame, columns = stays(zone)
     found = search(frame, *columns)
-    assert found == (Gap("end", "start", 86_400_000_000, zone),)
+    (gap,) = found
+    assert isinstance(gap, Gap)
+    assert gap == Gap("end", "start", 86_400_000_000, zone, gap.middle)
     left, kept = reduce(found, frame, columns)
     assert [c.kind for c in kept] == ["numeric", "datetime"]
     assert left["end"].between(0, 19).all()
@@ -240,6 +242,25 @@ def test_missing_ends_stay_missing() -> None:
     found = search(frame, *columns)
     assert [type(r) for r in found] == [Gap]
     pd.testing.assert_frame_equal(restored(found, frame, *columns), frame)
+
+
+def test_an_end_without_its_start_counts_from_the_middle_start() -> None:
+    start = pd.Series(pd.date_range("2024-01-01", periods=101, unit="us"))
+    end = start + pd.Timedelta("3D")
+    frame = pd.DataFrame({"start": start.where(start.index != 100), "end": end})
+    columns = date("start", resolution="day"), date("end", resolution="day")
+    order = Constraint(kind="order", columns=("start", "end"))
+    (gap,) = find(frame, columns, min_rows=10, constraints=[order])
+    assert isinstance(gap, Gap)
+    # the ten around the median of 100 days lie on days 45 to 54 after the first: 49.5 on average
+    first = pd.Timestamp("2024-01-01")
+    assert pd.Timestamp(gap.middle, unit="us") == first + pd.Timedelta("49.5D")
+    left, _ = reduce([gap], frame, columns)
+    assert left["end"].tolist() == [3.0] * 100 + [103.0 - 50]
+    pd.testing.assert_frame_equal(restored((gap,), frame, *columns), frame)
+    left.loc[100, "end"] = -7.0  # before the middle, but before no start
+    gap.restore(left)
+    assert left.loc[100, "end"] == first + pd.Timedelta("43D")
 
 
 def test_one_row_breaks_an_order_of_dates() -> None:
@@ -378,7 +399,7 @@ def test_which_rows_contradict_is_said_row_by_row() -> None:
         (Difference("b", "t", "a", 0, None), [False, True, True, True]),
         (Product("b", ("a",), 0, 2.0), [False, False, True, True]),
         (lookup, [False, True, False, False]),
-        (Gap("late", "early", 1.0), [False, True, True, False]),
+        (Gap("late", "early", 1.0), [False, True, False, False]),
     ]
     for relation, expected in cases:
         assert relation.broken(known).tolist() == expected, relation
