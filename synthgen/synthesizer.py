@@ -48,7 +48,7 @@ from synthgen.dp.noise import Noise
 from synthgen.dp.tree import Tree, TreeDrawer
 from synthgen.encode.adopt import adopt, check_compatible, correspondence
 from synthgen.encode.suppressed import suppressed
-from synthgen.encode.table import TableEncoder, sample_rows
+from synthgen.encode.table import TableEncoder
 from synthgen.errors import BundleError, ConfigError, DataError, SchemaError, is_out_of_memory
 from synthgen.files import sha256
 from synthgen.gan import dp
@@ -877,8 +877,7 @@ def fit_encoder(
     if isinstance(warm_start.generator, Tree):
         raise ConfigError("a warm start needs a network, and this bundle holds a tree")
     old = warm_start.encoder
-    rows = sample_rows(table, config.encode.fit_rows, seed)
-    encoder = adopt(old, rows, table.schema, config.encode, seed=seed)
+    encoder = adopt(old, table, table.schema, config.encode, seed=seed)
     return encoder, Start(warm_start.generator, old.layout, correspondence(old, encoder))
 
 

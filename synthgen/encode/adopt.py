@@ -26,7 +26,15 @@ from synthgen.encode.column import ColumnEncoder, Floats
 from synthgen.encode.groups import Combined, Within, combined
 from synthgen.encode.numeric import NumericEncoder
 from synthgen.encode.relations import Lookup, Relation, reduce
-from synthgen.encode.table import Part, TableEncoder, fit_parts, views_of
+from synthgen.encode.table import (
+    Part,
+    Rows,
+    TableEncoder,
+    fit_parts,
+    proven,
+    sample_rows,
+    views_of,
+)
 from synthgen.errors import SchemaError
 from synthgen.schema import Column, TableSchema
 
@@ -85,26 +93,28 @@ def check_compatible(old: TableSchema, new: TableSchema, said: str = NO_START) -
 
 def adopt(
     old: TableEncoder,
-    frame: pd.DataFrame,
+    rows: pd.DataFrame | Rows,
     schema: TableSchema,
     config: EncodeConfig,
     *,
     seed: int = 0,
 ) -> TableEncoder:
-    """Return an encoder of the canonical `frame` that keeps relations and cells of `old` that fit.
+    """Return an encoder of canonical `rows` that keeps relations and cells of `old` that fit.
+
+    Cells are held against at most `config.fit_rows` random rows, relations against all of them.
 
     Parameters
     ----------
     old : TableEncoder
         Fitted on a related table.
-    frame : DataFrame
+    rows : DataFrame or Rows
         (N, columns) new rows.
     schema : TableSchema
         Theirs.
     config : EncodeConfig
         For what is fitted anew.
     seed : int
-        Chooses the row of each entity, where there is an entity key.
+        Chooses rows, and the row of each entity where there is an entity key.
 
     Raises
     ------
@@ -113,7 +123,8 @@ def adopt(
     """
     check_compatible(old.schema, schema)
     schema = schema.without_drafts()
-    relations = _still_true(old.relations, frame, schema)
+    frame = sample_rows(rows, config.fit_rows, seed)
+    relations = proven(lambda f: _still_true(old.relations, f, schema), frame, rows, schema)
     reduced, columns = reduce(relations, frame, schema.modelled)
     views = {c.name: views_of(reduced[c.name], c) for c in columns}
     known = {(p.column, p.view): p.encoder for p in old.parts}
@@ -148,8 +159,10 @@ def _still_true(
 
 def _holds(relation: Relation, frame: pd.DataFrame, columns: Sequence[Column]) -> bool:
     """Whether every value comes back; levels may miss as many rows as the rare bucket."""
+    if relation.broken(frame).any():
+        return False
     if isinstance(relation, Within):
-        return not relation.broken(frame).any()
+        return True
     if isinstance(relation, Combined):
         texts = combined(frame, (relation.derived, *relation.parts))
         return float((~texts.isin(relation.levels)).mean()) <= MIN_RARE_SHARE

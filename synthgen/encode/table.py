@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -94,15 +94,14 @@ class TableEncoder:
             raise DataError("no column can be modelled: all are ids, PII or free text")
         schema = schema.without_drafts()
         sample = sample_rows(rows, config.fit_rows, seed)
-        proof = one_row_each(sample, schema, seed)
-        relations, extra = _relations(proof, schema, config.min_rows), 0
-        while len(rows) > len(proof) and relations:
-            against = _counterexamples(relations, rows, schema)
-            if against.empty:
-                break
-            proof = pd.concat([proof, against], ignore_index=True)
-            extra += len(against)  # perhaps of entities that are there already
-            relations = _relations(proof, schema, config.min_rows + extra)
+        each = one_row_each(sample, schema, seed)
+
+        def found(proof: pd.DataFrame) -> tuple[Relation, ...]:
+            # What is added may be of entities that are there already.
+            min_rows = config.min_rows + len(proof) - len(each)
+            return find(proof, schema.modelled, min_rows=min_rows, constraints=schema.constraints)
+
+        relations = proven(found, each, rows, schema)
         parts = fit_parts(relations, sample, schema, config, seed)
         return cls(schema, parts, relations)
 
@@ -265,10 +264,6 @@ class TableEncoder:
         return encoder
 
 
-def _relations(frame: pd.DataFrame, schema: TableSchema, min_rows: int) -> tuple[Relation, ...]:
-    return find(frame, schema.modelled, min_rows=min_rows, constraints=schema.constraints)
-
-
 def _batches(rows: pd.DataFrame | Rows) -> Iterable[pd.DataFrame]:
     return (rows,) if isinstance(rows, pd.DataFrame) else rows.batches()
 
@@ -286,18 +281,50 @@ def sample_rows(rows: pd.DataFrame | Rows, n: int, seed: int) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
+def proven(
+    found: Callable[[pd.DataFrame], tuple[Relation, ...]],
+    proof: pd.DataFrame,
+    rows: pd.DataFrame | Rows,
+    schema: TableSchema,
+) -> tuple[Relation, ...]:
+    """Return the relations `found` on `proof` and on those of all `rows` that speak against them.
+
+    A relation that even rows of the proof break is declared: it stays, and is asked about no more.
+    """
+    relations = found(proof)
+    while len(rows) > len(proof) and relations:
+        against = _counterexamples(relations, proof, rows, schema)
+        if against.empty:
+            break
+        proof = pd.concat([proof, against], ignore_index=True)
+        relations = found(proof)
+    return relations
+
+
 def _counterexamples(
-    relations: Sequence[Relation], rows: pd.DataFrame | Rows, schema: TableSchema
+    relations: Sequence[Relation],
+    proof: pd.DataFrame,
+    rows: pd.DataFrame | Rows,
+    schema: TableSchema,
 ) -> pd.DataFrame:
-    """Return, for each relation that some row breaks, the first row that does."""
+    """Return the first row to break each relation that holds on `proof` but not on all rows."""
+    known = {i for i, broken in _broken(relations, proof, schema) if broken.any()}
     found: dict[int, pd.DataFrame] = {}
     for frame in _batches(rows):
-        reduced, columns = frame.copy(deep=False), list(schema.modelled)
-        for i, relation in enumerate(relations):
-            if i not in found and (broken := relation.broken(reduced)).any():
+        for i, broken in _broken(relations, frame, schema):
+            if i not in known | found.keys() and broken.any():
                 found[i] = frame.iloc[[int(broken.argmax())]]
-            relation.reduce(reduced, columns)
     return pd.concat(list(found.values()), ignore_index=True) if found else pd.DataFrame()
+
+
+def _broken(
+    relations: Sequence[Relation], frame: pd.DataFrame, schema: TableSchema
+) -> Iterator[tuple[int, npt.NDArray[np.bool_]]]:
+    """Yield each relation's place, and which rows of `frame` break it."""
+    reduced, columns = frame.copy(deep=False), list(schema.modelled)
+    for i, relation in enumerate(relations):
+        yield i, relation.broken(reduced)
+        relation.reduce(reduced, columns)
 
 
 def _one_row(layout: Layout) -> EncodedTable:

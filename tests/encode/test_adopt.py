@@ -12,7 +12,7 @@ from synthgen.config import EncodeConfig
 from synthgen.encode.adopt import Correspondence, adopt, check_compatible, correspondence, pooled
 from synthgen.encode.categorical import CategoricalEncoder
 from synthgen.encode.numeric import NumericEncoder
-from synthgen.encode.table import TableEncoder
+from synthgen.encode.table import TableEncoder, sample_rows
 from synthgen.errors import SchemaError
 from synthgen.schema import Column, TableSchema
 
@@ -103,6 +103,19 @@ def test_a_relation_that_no_longer_holds_becomes_a_column_without_counterpart() 
     new, by = adopted(old, rows.assign(twice=2 * rows["year"] + rows.index % 2))
     assert not new.derived
     assert [found is None for found in by.tokens] == [False, True, False, False]
+
+
+def test_a_relation_that_one_row_outside_the_sample_breaks_is_dropped() -> None:
+    columns = (*SCHEMA.columns, Column(name="twice", kind="numeric", decimals=0))
+    schema = TableSchema(name="t", columns=columns)
+    rows = frame("ab", tuple(range(2000, 2020)))
+    rows["twice"] = 2 * rows["year"]
+    old, few = fitted(rows, schema), CONFIG.model_copy(update={"fit_rows": 200})
+    assert adopt(old, rows, schema, few).derived == {"year"}
+    sample = sample_rows(rows, 200, 0)["size"]
+    outside = int((~rows["size"].isin(sample)).idxmax())
+    rows.loc[outside, "twice"] += 1
+    assert not adopt(old, rows, schema, few).derived
 
 
 @given(

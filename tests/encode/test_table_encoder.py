@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from synthgen.encode.numeric import NumericEncoder
 from synthgen.encode.table import TableEncoder, one_row_each
 from synthgen.errors import DataError
 from synthgen.rng import stream
-from synthgen.schema import Column, TableSchema
+from synthgen.schema import Column, Constraint, TableSchema
 from synthgen.table import RealTable
 
 CONFIG = EncodeConfig()
@@ -267,6 +268,22 @@ def test_a_relation_that_one_row_outside_the_sample_breaks_is_no_relation() -> N
     assert {type(r).__name__ for r in fit(frame, schema, fit_rows=1_000).relations} == {"Lookup"}
     frame.loc[outside, "code"] = 2.0 + (frame.loc[outside, "code"] == 2.0)
     assert fit(frame, schema, fit_rows=1_000).relations == ()
+
+
+def test_rows_that_break_a_declared_rule_are_looked_for_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    frame, schema = related(2_000)
+    frame.loc[1::4, "total"] += 5
+    rule = Constraint(kind="sum", columns=("total", "a", "b"))
+    schema = replace(schema, constraints=(rule,))
+    rows, passes = RealTable(schema, frame), []
+    batches = rows.batches
+    monkeypatch.setattr(RealTable, "batches", lambda self: passes.append(1) or batches())
+    encoder = fit(rows, schema, fit_rows=1)  # type: ignore[arg-type]
+    assert [type(r).__name__ for r in encoder.relations] == ["Difference"]
+    # the sample, the first row that breaks it, and that no relation is broken that was not before
+    assert len(passes) == 3
 
 
 # --- nothing of fewer than k rows, or entities
