@@ -8,7 +8,7 @@ offset. Spikes, zero inflation and long tails need no special case, and marginal
 construction.
 
 Point masses and rounding habits give a table away, so each bin keeps how often its values are
-multiples of 5, 10, 50, ... units, and decoding restores that.
+multiples of 5, 10, 50, ... of the last digit, and decoding restores that.
 
 No number kept here belongs to fewer than k rows: an exact value has k rows and so has every cell, a
 boundary between two intervals is the mean of the k values around it. An outermost cell keeps no
@@ -49,7 +49,7 @@ Bounds = tuple[float | None, float | None]
 #: What a column's unit may be, in units of its last digit.
 UNIT_MULTIPLES = (1, 2, 5, 10, 20, 25, 50, 100, 250, 500, 1_000)
 MAX = float(np.finfo(np.float64).max)
-#: Rounding steps in units; each divides the next.
+#: Rounding steps in units of the last digit; each divides the next.
 ROUND_STEPS = (1, 5, 10, 50, 100, 500, 1_000, 5_000, 10_000, 50_000, 100_000)
 
 
@@ -109,7 +109,7 @@ class NumericEncoder:
         bins : int
             Bins of equal mass, when there are too many cells for one token.
         steps : sequence of int
-            Rounding steps to look for, in units.
+            Rounding steps to look for, in units of the last digit; each divides the next.
         bounds : tuple of two float or None
             The schema's minimum and maximum, where they are public.
 
@@ -143,9 +143,11 @@ class NumericEncoder:
         level, fine = _assign(lower, upper, encoder.counts[1:], bins=bins)
         habits = np.ones((int(level.max(initial=0)) + 1, 1))
         encoder = replace(encoder, level=level, fine=fine, habits=habits)
-        if unit is None or len(lower) == 0:
+        if unit is None or decimals is None or len(lower) == 0:
             return encoder
-        return encoder._with_habits(known, tuple(steps), min_rows)
+        multiple = round(unit * 10**decimals)
+        in_units = {1, *(step // multiple for step in steps if step % multiple == 0)}
+        return encoder._with_habits(known, tuple(sorted(in_units)), min_rows)
 
     def recount(self, values: Floats, min_rows: int) -> NumericEncoder:
         """Return the same cells with the (N,) `values` counted in them.

@@ -279,6 +279,23 @@ def test_a_unit_is_that_of_all_values_but_fewer_than_k() -> None:
     assert fit([10, 20, 30] * 20 + [7] * 9).unit == 1  # of 69 rows nine are not few
 
 
+@pytest.mark.parametrize(
+    ("decimals", "unit", "steps"),
+    [
+        (0, 1.0, (1, 5, 15, 30, 60)),
+        (0, 5.0, (1, 3, 6, 12)),  # of 5 minutes: 5, 15, 30 and 60
+        (0, 2.0, (1, 15, 30)),
+        (1, 0.5, (1, 3, 6, 12)),
+    ],
+)
+def test_steps_are_those_that_the_unit_divides(
+    decimals: int, unit: float, steps: tuple[int, ...]
+) -> None:
+    values = unit * np.random.default_rng(13).integers(0, 1_000, 5_000)
+    encoder = fit(values.round(decimals), decimals=decimals, steps=(1, 5, 15, 30, 60))
+    assert (encoder.unit, encoder.steps) == (unit, steps)
+
+
 def test_habits_of_fewer_than_k_rows_are_those_of_all() -> None:
     # Of two bins, one has nine multiples of 1,000: as many as nobody may tell.
     rng = np.random.default_rng(13)
