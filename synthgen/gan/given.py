@@ -88,6 +88,7 @@ class Completer:
         self._device = generator.skeleton.bias.device
         self._layout, self._style = layout, style
         self._rules = {t: log_weights(w, self._device) for t, w in possible.weights.items()}
+        self._partners = possible.partners(self._device)
 
     @torch.no_grad()
     def complete(
@@ -142,7 +143,7 @@ class Completer:
         ends: tuple[Tensor, Tensor, Tensor] | None,
     ) -> Tensor:
         """Return (B, T) tokens with the unknown ones drawn: the coarse, then the fine ones."""
-        walk = Walk(self, tokens, known, allow, ends)
+        walk = Walk(self, tokens, known, allow, self._partners, ends)
         for phase in self.phases:
             walk.show_known(phase)
             order = torch.randperm(len(phase), generator=noise, device=self._device) + phase.start
@@ -202,7 +203,8 @@ class Completer:
         """Return a walk over B rows; see `complete` for tokens, known and the rows' weights."""
         block = torch.from_numpy(np.array(tokens, np.int64)).to(self._device)
         rules = {t: log_weights(w, self._device) for t, w in (allow or {}).items()}
-        return Walk(self, block, torch.from_numpy(known).to(self._device), rules)
+        shown = torch.from_numpy(known).to(self._device)
+        return Walk(self, block, shown, rules, self._partners)
 
     @torch.no_grad()
     def surprise(self, tokens: Ints) -> Floats:
@@ -247,7 +249,7 @@ class Completer:
     def _in_order(self, block: Tensor, order: Sequence[int]) -> Tensor:
         """Return -log p of each token (B, T) given those that come before it."""
         out = torch.empty(block.shape, dtype=torch.float64, device=self._device)
-        walk = Walk(self, block, torch.zeros_like(block, dtype=torch.bool), {})
+        walk = Walk(self, block, torch.zeros_like(block, dtype=torch.bool), {}, {})
         rows = torch.arange(len(block), device=self._device)
         for token in order:
             levels = block[:, token].clone()
@@ -275,6 +277,8 @@ class Walk:
         What `show_known` shows.
     allow : mapping of coarse token to (B, L)
         Log weights of a row's own.
+    partners : mapping of coarse token to pairs of another and (M, L)
+        Log weights by the other's level, once that is shown (`Restriction.partners`).
     ends : tuple of two (B, T) int64 and (B,) float, optional
         Two conditions a row and a share, as in `Blend.rows`, instead of what `tokens` shows.
     """
@@ -285,10 +289,12 @@ class Walk:
         tokens: Tensor,
         known: Tensor,
         allow: Mapping[int, Tensor],
+        partners: Mapping[int, list[tuple[int, Tensor]]],
         ends: tuple[Tensor, Tensor, Tensor] | None = None,
     ) -> None:
         self._net, self._rule = completer.passes, completer.rule
         self._tokens, self._known, self._allow = tokens, known, allow
+        self._partners, self._is_shown = partners, torch.zeros_like(known)
         self._shown = (tokens,) if ends is None else ends[:2]
         self._share = None if ends is None else ends[2]
         self._states = [self._net.start(len(tokens)) for _ in self._shown]
@@ -311,6 +317,7 @@ class Walk:
         self._show(token, rows)
 
     def _show(self, token: int, rows: Tensor) -> None:
+        self._is_shown[rows, token] = True
         for state, values in zip(self._states, self._shown, strict=True):
             state[:, rows] = self._net.show(state[:, rows], token, values[rows, token])
 
@@ -320,6 +327,9 @@ class Walk:
         each = [net.logits(net.hidden(s[:, rows]), token, tokens) for s in self._states]
         logits = each[0] if self._share is None else _blended(each, self._share[rows])
         logits = logits + self._rule(token, tokens)
+        for other, by_level in self._partners.get(token, ()):
+            shown = self._is_shown[rows, other, None]
+            logits = logits + by_level[tokens[:, other]].where(shown, 0.0)
         return logits + self._allow[token][rows] if token in self._allow else logits
 
     @torch.no_grad()

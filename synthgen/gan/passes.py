@@ -152,9 +152,16 @@ class SideBySide:
     net : Folded
     rules : mapping of token to tensor
         What is added to a token's logits: (L,) of a coarse one, (P, L) by a fine one's parent.
+    partners : mapping of coarse token to pairs of another and a tensor
+        What is added by the other's level, (M, L), once that is known.
     """
 
-    def __init__(self, net: Folded, rules: Mapping[int, Tensor]) -> None:
+    def __init__(
+        self,
+        net: Folded,
+        rules: Mapping[int, Tensor],
+        partners: Mapping[int, list[tuple[int, Tensor]]],
+    ) -> None:
         self._net = net
         self.start, self.hidden = net.start, net.hidden
         skeleton, device = net.skeleton, net.bias.device
@@ -172,16 +179,28 @@ class SideBySide:
                 self._bias[start : start + size] += rule
             else:
                 self._fine_bias[token - self._n_coarse, : len(rule), :size] += rule
+        # Of each coarse token N partners at most, and which weights they add: the first are zeros.
+        n_partners = max(map(len, partners.values()), default=0)
+        self._partners = torch.zeros(self._n_coarse, n_partners, dtype=torch.int64, device=device)
+        self._weights_at, weights = torch.zeros_like(self._partners), [torch.zeros(1, 1)]
+        for token, others in partners.items():
+            for n, (other, by_level) in enumerate(others):
+                self._partners[token, n], self._weights_at[token, n] = other, len(weights)
+                weights.append(by_level)
+        self._weights = _padded(weights, len(self._levels[0]), device)
 
     @property
     def n_levels(self) -> int:
         """How many logits a row has at most."""
         return max(map(len, self._levels))
 
-    def logits(self, hidden: Hidden, asked: Tensor, tokens: Tensor, *, fine: bool) -> Tensor:
+    def logits(
+        self, hidden: Hidden, asked: Tensor, tokens: Tensor, shown: Tensor, *, fine: bool
+    ) -> Tensor:
         """Return the logits (G, B, L) of tokens `asked` (G,): all fine or all coarse.
 
-        `hidden` is that of G * B rows; `tokens` (G, B, T) holds the fine tokens' parents.
+        `hidden` is that of G * B rows; `tokens` (G, B, T) holds the levels of those that are
+        `shown` (G, T): the fine tokens' parents, and partners.
         """
         x, g = (part.view(len(asked), -1, part.shape[1]) for part in hidden)
         levels = self._levels[fine]
@@ -192,7 +211,13 @@ class SideBySide:
         if fine:
             of = asked - self._n_coarse
             parents = self._parents[of, None, None].expand(-1, tokens.shape[1], 1)
-            logits = logits + self._fine_bias[of[:, None], tokens.gather(2, parents).squeeze(2)]
+            return logits + self._fine_bias[of[:, None], tokens.gather(2, parents).squeeze(2)]
+        for others, weights_at in zip(
+            self._partners[asked].T, self._weights_at[asked].T, strict=True
+        ):
+            at = weights_at[:, None] * shown.gather(1, others[:, None])
+            levels = tokens.gather(2, others[:, None, None].expand(-1, tokens.shape[1], 1))
+            logits = logits + self._weights[at, levels.squeeze(2) * at.sign()]
         return logits
 
     def show(self, state: Tensor, asked: Tensor, chosen: Tensor) -> Tensor:

@@ -188,10 +188,10 @@ class Drawer:
         self._first, self._style = restriction.first, style
         self._rules = {t: log_weights(w, self._device) for t, w in restriction.weights.items()}
         self._partners = restriction.partners(self._device)
-        asked = self._first or self._partners or style != PLAIN or steps is not None
+        asked = self._first or style != PLAIN or steps is not None
         self._beside: SideBySide | None = None
         if isinstance(self._passes, Folded) and self._device.type in PARALLEL and not asked:
-            self._beside = SideBySide(self._passes, self._rules)
+            self._beside = SideBySide(self._passes, self._rules, self._partners)
         self._tails = Tails(layout, seed, 0)
 
     def draw(self, blocks: range) -> EncodedTable:
@@ -251,13 +251,14 @@ class Drawer:
 
         places = uniform(n_tokens)
         order = torch.cat([places[:, :c].argsort(dim=1), c + places[:, c:].argsort(dim=1)], dim=1)
+        turn = order.argsort(dim=1)
         inside = uniform(n_tokens, BLOCK)
         points = (uniform(n_tokens, BLOCK).argsort(dim=2) + inside) / BLOCK
         tokens = torch.zeros(len(noises), BLOCK, n_tokens, dtype=torch.int64, device=device)
         state = net.start(len(noises) * BLOCK)
         for place in range(n_tokens):
             asked = order[:, place]
-            logits = net.logits(net.hidden(state), asked, tokens, fine=place >= c)
+            logits = net.logits(net.hidden(state), asked, tokens, turn < place, fine=place >= c)
             chosen = levels_at(logits, points[:, place]).minimum(net.sizes[asked, None] - 1)
             tokens.scatter_(2, asked[:, None, None].expand(-1, BLOCK, 1), chosen[..., None])
             state = net.show(state, asked, chosen)

@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthgen.config import EncodeConfig
+from synthgen.config import EncodeConfig, RunConfig
 from synthgen.encode import datetime as dt
 from synthgen.encode.table import TableEncoder
 from synthgen.schema import Column, TableSchema
-from synthgen.table import canonical_dtype
+from synthgen.synthesizer import Synthesizer
+from synthgen.table import RealTable, canonical_dtype
 
 BERLIN = "Europe/Berlin"
 
@@ -82,6 +83,19 @@ def test_a_clock_that_never_moves_has_no_part(
     values, column = stamps(days + pd.Timedelta(times, unit="s"), resolution=resolution)
     encoder, _ = fit(values, column)
     assert [p.view for p in encoder.parts] == views
+
+
+def test_days_and_clock_are_missing_together() -> None:
+    """Else a barely trained generator wrote every other cell as missing."""
+    minutes = np.random.default_rng(0).integers(0, 525_600, 600)
+    moments = pd.Timestamp("2023-01-01") + pd.Series(pd.to_timedelta(minutes, unit="min"))
+    values, column = stamps(moments.where(moments.index % 10 > 2), resolution="minute",
+                            nullable=True)  # fmt: skip
+    config = RunConfig.build({"train": {"steps": 20, "critic_steps": 0, "width": 16, "depth": 1}})
+    table = RealTable(TableSchema(name="d", columns=(column,)), values.to_frame("t"))
+    fitted = Synthesizer.fit(table, config=config, seed=0, device="cpu")
+    assert [p.view for p in fitted.encoder.parts] == ["days", "clock"]
+    assert fitted.sample(4_000, seed=0).data["t"].isna().mean() == pytest.approx(0.3, abs=0.06)
 
 
 def test_a_skipped_hour_moves_forward() -> None:

@@ -81,8 +81,9 @@ def test_blocks_side_by_side_are_asked_what_each_alone_is(
     skeleton = trained(layout, depth=2)
     sizes, coarse = layout.sizes.tolist(), layout.n_coarse
     rules = {0: torch.randn(sizes[0]), coarse: torch.randn(layout.fine_priors[0].shape)}
+    partners = {1: [(0, torch.randn(sizes[0], sizes[1])), (2, torch.randn(sizes[2], sizes[1]))]}
     alone = Folded(skeleton)
-    beside = SideBySide(alone, rules)
+    beside = SideBySide(alone, rules, partners)
     tokens = torch.zeros(3, 8, len(sizes), dtype=torch.int64)
     states, state = [alone.start(8) for _ in range(3)], beside.start(24)
     orders = torch.tensor(
@@ -90,12 +91,16 @@ def test_blocks_side_by_side_are_asked_what_each_alone_is(
     )
     for place in range(len(sizes)):
         asked = orders[[0, 1, 0], place]
-        logits = beside.logits(beside.hidden(state), asked, tokens, fine=place >= coarse)
+        shown = orders[[0, 1, 0]].argsort(dim=1) < place
+        logits = beside.logits(beside.hidden(state), asked, tokens, shown, fine=place >= coarse)
         chosen = torch.stack([torch.randint(0, sizes[t], (8,)) for t in asked.tolist()])
         for block, token in enumerate(asked.tolist()):
             expected = alone.logits(alone.hidden(states[block]), token, tokens[block])
             if token in rules:
                 expected = expected + for_rows(rules[token], token, tokens[block], layout)
+            for other, by_level in partners.get(token, ()):
+                if shown[block, other]:
+                    expected = expected + by_level[tokens[block, :, other]]
             torch.testing.assert_close(logits[block, :, : sizes[token]], expected)
             assert logits[block, :, sizes[token] :].isneginf().all()
             states[block] = alone.show(states[block], token, chosen[block])

@@ -13,6 +13,7 @@ from synthgen.encode.column import EncodedTable, Layout
 from synthgen.encode.table import TableEncoder
 from synthgen.errors import DataError
 from synthgen.gan import sample
+from synthgen.gan.given import Completer
 from synthgen.gan.sample import (
     BLOCK,
     CHUNK,
@@ -248,6 +249,26 @@ def test_two_restrictions_give_the_conditional_joint(
     assert tvd(joint(drawn(copier, copies.layout, both)), expected) < 0.05
     # c makes a likelier, so a without regard to c would be far off.
     assert expected[4:].sum() > 0.2 * 0.3 / (0.2 * 0.3 + 0.7) + 0.05
+
+
+@either
+def test_levels_that_do_not_go_together_are_not_drawn(trained: Generator, layout: Layout) -> None:
+    # The first level of either goes with the first of the other alone, whichever is drawn first.
+    together = np.full((layout.sizes[0], layout.sizes[1]), 0.0)
+    together[1, 2:] = together[2:, 1] = -np.inf
+    asked = Restriction(pairs={(0, 1): together})
+    free, table = (
+        np.concatenate([draw(trained, layout, block=b, restriction=r).tokens for b in range(6)])
+        for r in (FREE, asked)
+    )
+    assert ((free[:, 0] == 1) != (free[:, 1] == 1)).any()
+    assert ((table[:, 0] == 1) == (table[:, 1] == 1)).all()
+    completer = Completer(trained, layout, asked)
+    known = np.zeros(free.shape, bool)
+    known[:, 0] = np.arange(len(free)) % 2
+    full = completer.complete(free, known, seed=0).tokens
+    assert ((full[:, 0] == 1) == (full[:, 1] == 1)).all()
+    assert (full[1::2, 0] == free[1::2, 0]).all()
 
 
 # --- evenly spread draws
