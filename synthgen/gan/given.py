@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,7 @@ from synthgen.gan.passes import passes
 from synthgen.gan.sample import (
     BLOCK,
     PLAIN,
+    Left,
     Restriction,
     Style,
     draw_levels,
@@ -88,7 +90,7 @@ class Completer:
         self._device = generator.skeleton.bias.device
         self._layout, self._style = layout, style
         self._rules = {t: log_weights(w, self._device) for t, w in possible.weights.items()}
-        self._partners = possible.partners(self._device)
+        self.partners = possible.partners(self._device)
 
     @torch.no_grad()
     def complete(
@@ -143,7 +145,7 @@ class Completer:
         ends: tuple[Tensor, Tensor, Tensor] | None,
     ) -> Tensor:
         """Return (B, T) tokens with the unknown ones drawn: the coarse, then the fine ones."""
-        walk = Walk(self, tokens, known, allow, self._partners, ends)
+        walk = Walk(self, tokens, known, allow, ends, partners=self.partners)
         for phase in self.phases:
             walk.show_known(phase)
             order = torch.randperm(len(phase), generator=noise, device=self._device) + phase.start
@@ -204,7 +206,7 @@ class Completer:
         block = torch.from_numpy(np.array(tokens, np.int64)).to(self._device)
         rules = {t: log_weights(w, self._device) for t, w in (allow or {}).items()}
         shown = torch.from_numpy(known).to(self._device)
-        return Walk(self, block, shown, rules, self._partners)
+        return Walk(self, block, shown, rules, partners=self.partners)
 
     @torch.no_grad()
     def surprise(self, tokens: Ints) -> Floats:
@@ -249,7 +251,7 @@ class Completer:
     def _in_order(self, block: Tensor, order: Sequence[int]) -> Tensor:
         """Return -log p of each token (B, T) given those that come before it."""
         out = torch.empty(block.shape, dtype=torch.float64, device=self._device)
-        walk = Walk(self, block, torch.zeros_like(block, dtype=torch.bool), {}, {})
+        walk = Walk(self, block, torch.zeros_like(block, dtype=torch.bool))
         rows = torch.arange(len(block), device=self._device)
         for token in order:
             levels = block[:, token].clone()
@@ -275,12 +277,12 @@ class Walk:
         Levels that are shown are written into it.
     known : (B, T) bool
         What `show_known` shows.
-    allow : mapping of coarse token to (B, L)
+    allow : mapping of coarse token to (B, L), optional
         Log weights of a row's own.
-    partners : mapping of coarse token to pairs of another and (M, L)
-        Log weights by the other's level, once that is shown (`Restriction.partners`).
     ends : tuple of two (B, T) int64 and (B,) float, optional
         Two conditions a row and a share, as in `Blend.rows`, instead of what `tokens` shows.
+    partners : mapping of coarse token to mapping of another to (M, L), optional
+        `Restriction.partners`.
     """
 
     def __init__(
@@ -288,13 +290,16 @@ class Walk:
         completer: Completer,
         tokens: Tensor,
         known: Tensor,
-        allow: Mapping[int, Tensor],
-        partners: Mapping[int, list[tuple[int, Tensor]]],
+        allow: Mapping[int, Tensor] = MappingProxyType({}),
         ends: tuple[Tensor, Tensor, Tensor] | None = None,
+        *,
+        partners: Mapping[int, Mapping[int, Tensor]] = MappingProxyType({}),
     ) -> None:
         self._net, self._rule = completer.passes, completer.rule
         self._tokens, self._known, self._allow = tokens, known, allow
-        self._partners, self._is_shown = partners, torch.zeros_like(known)
+        own = {t: completer.rule(t, tokens) + allow.get(t, 0.0) for t in partners}
+        rules = {t: weights for t, weights in own.items() if isinstance(weights, Tensor)}
+        self._left = Left(partners, rules, len(tokens))
         self._shown = (tokens,) if ends is None else ends[:2]
         self._share = None if ends is None else ends[2]
         self._states = [self._net.start(len(tokens)) for _ in self._shown]
@@ -317,7 +322,7 @@ class Walk:
         self._show(token, rows)
 
     def _show(self, token: int, rows: Tensor) -> None:
-        self._is_shown[rows, token] = True
+        self._left.show(token, self._tokens[rows, token], rows)
         for state, values in zip(self._states, self._shown, strict=True):
             state[:, rows] = self._net.show(state[:, rows], token, values[rows, token])
 
@@ -326,10 +331,7 @@ class Walk:
         net, tokens = self._net, self._tokens[rows]
         each = [net.logits(net.hidden(s[:, rows]), token, tokens) for s in self._states]
         logits = each[0] if self._share is None else _blended(each, self._share[rows])
-        logits = logits + self._rule(token, tokens)
-        for other, by_level in self._partners.get(token, ()):
-            shown = self._is_shown[rows, other, None]
-            logits = logits + by_level[tokens[:, other]].where(shown, 0.0)
+        logits = logits + self._rule(token, tokens) + self._left.weights(token, rows)
         return logits + self._allow[token][rows] if token in self._allow else logits
 
     @torch.no_grad()

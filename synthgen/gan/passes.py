@@ -152,7 +152,7 @@ class SideBySide:
     net : Folded
     rules : mapping of token to tensor
         What is added to a token's logits: (L,) of a coarse one, (P, L) by a fine one's parent.
-    partners : mapping of coarse token to pairs of another and a tensor
+    partners : mapping of coarse token to mapping of one other to a tensor
         What is added by the other's level, (M, L), once that is known.
     """
 
@@ -160,7 +160,7 @@ class SideBySide:
         self,
         net: Folded,
         rules: Mapping[int, Tensor],
-        partners: Mapping[int, list[tuple[int, Tensor]]],
+        partners: Mapping[int, Mapping[int, Tensor]],
     ) -> None:
         self._net = net
         self.start, self.hidden = net.start, net.hidden
@@ -179,14 +179,13 @@ class SideBySide:
                 self._bias[start : start + size] += rule
             else:
                 self._fine_bias[token - self._n_coarse, : len(rule), :size] += rule
-        # Of each coarse token N partners at most, and which weights they add: the first are zeros.
-        n_partners = max(map(len, partners.values()), default=0)
-        self._partners = torch.zeros(self._n_coarse, n_partners, dtype=torch.int64, device=device)
+        # The partner of each coarse token, and which weights it adds: the first are zeros.
+        self._partners = torch.zeros(self._n_coarse, dtype=torch.int64, device=device)
         self._weights_at, weights = torch.zeros_like(self._partners), [torch.zeros(1, 1)]
         for token, others in partners.items():
-            for n, (other, by_level) in enumerate(others):
-                self._partners[token, n], self._weights_at[token, n] = other, len(weights)
-                weights.append(by_level)
+            ((other, by_level),) = others.items()
+            self._partners[token], self._weights_at[token] = other, len(weights)
+            weights.append(by_level)
         self._weights = _padded(weights, len(self._levels[0]), device)
 
     @property
@@ -212,13 +211,10 @@ class SideBySide:
             of = asked - self._n_coarse
             parents = self._parents[of, None, None].expand(-1, tokens.shape[1], 1)
             return logits + self._fine_bias[of[:, None], tokens.gather(2, parents).squeeze(2)]
-        for others, weights_at in zip(
-            self._partners[asked].T, self._weights_at[asked].T, strict=True
-        ):
-            at = weights_at[:, None] * shown.gather(1, others[:, None])
-            levels = tokens.gather(2, others[:, None, None].expand(-1, tokens.shape[1], 1))
-            logits = logits + self._weights[at, levels.squeeze(2) * at.sign()]
-        return logits
+        partners = self._partners[asked]
+        at = self._weights_at[asked][:, None] * shown.gather(1, partners[:, None])
+        levels = tokens.gather(2, partners[:, None, None].expand(-1, tokens.shape[1], 1))
+        return logits + self._weights[at, levels.squeeze(2) * at.sign()]
 
     def show(self, state: Tensor, asked: Tensor, chosen: Tensor) -> Tensor:
         """Return the state once the levels (G, B) of tokens `asked` (G,) are known as well."""

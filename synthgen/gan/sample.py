@@ -34,6 +34,10 @@ PARALLEL = ("cuda",)
 MAX_LOGITS = 2**26
 _IMPOSSIBLE = -1e9
 
+#: Some rows of a block.
+Rows = Tensor | slice
+ALL = slice(None)
+
 
 @dataclass(frozen=True)
 class Restriction:
@@ -188,7 +192,9 @@ class Drawer:
         self._first, self._style = restriction.first, style
         self._rules = {t: log_weights(w, self._device) for t, w in restriction.weights.items()}
         self._partners = restriction.partners(self._device)
-        asked = self._first or style != PLAIN or steps is not None
+        # side by side nobody looks ahead, which two partners of one token ask for
+        crowded = any(len(others) > 1 for others in self._partners.values())
+        asked = self._first or crowded or style != PLAIN or steps is not None
         self._beside: SideBySide | None = None
         if isinstance(self._passes, Folded) and self._device.type in PARALLEL and not asked:
             self._beside = SideBySide(self._passes, self._rules, self._partners)
@@ -294,15 +300,14 @@ class Drawer:
         tokens = torch.zeros(BLOCK, n_tokens, dtype=torch.int64, device=self._device)
         state = net.start(BLOCK)
         prefixes, log_share = Prefixes(self._device), 0.0
-        left = Left(self._partners, self._rules)
+        left = Left(self._partners, self._rules, BLOCK)
         for group in groups:
             some, of = prefixes.distinct()
             hidden = net.hidden(state[:, some])
             for token in group:
                 free = net.logits(hidden, token, tokens[some])[of]
                 logits = free if token not in self._rules else free + self._rule(token, tokens)
-                if token in self._partners:
-                    logits = logits + left.weights(token)
+                logits = logits + left.weights(token)
                 if token in self._first:
                     rows, log_mass = _resample(free, logits, noise)
                     log_share += log_mass
@@ -313,8 +318,7 @@ class Drawer:
                 tokens[:, token] = chosen
                 state = net.show(state, token, chosen)
                 prefixes.append(chosen, free.shape[1])
-                if token in self._partners:
-                    left.show(token, chosen)
+                left.show(token, chosen)
         return tokens, log_share
 
     def _rule(self, token: int, tokens: Tensor) -> Tensor:
@@ -358,7 +362,7 @@ class Prefixes:
 
 
 class Left:
-    """What the tokens that are drawn leave to those of their pairs that are not, row by row.
+    """What the tokens that are shown leave to those of their pairs that are not, row by row.
 
     Two numbers can allow some group each, and none together: so a level that leaves a partner
     without any is not drawn (forward checking, Haralick & Elliott 1980).
@@ -367,41 +371,49 @@ class Left:
     ----------
     partners : mapping of token to mapping of token to Tensor (L_other, L)
         `Restriction.partners`.
-    rules : mapping of token to Tensor (L,)
+    rules : mapping of token to Tensor (L,) or (B, L)
         Log weights of a token by itself.
+    n_rows : int
+        B.
     """
 
     def __init__(
-        self, partners: Mapping[int, Mapping[int, Tensor]], rules: Mapping[int, Tensor]
+        self,
+        partners: Mapping[int, Mapping[int, Tensor]],
+        rules: Mapping[int, Tensor],
+        n_rows: int,
     ) -> None:
         self._partners, self._rules = partners, rules
-        self._left = {
-            token: by_level.new_zeros(BLOCK, by_level.shape[1])
-            for token, others in partners.items()
-            for by_level in others.values()
-        }
+        self._left: dict[int, Tensor] = {}
+        self._shown: dict[int, Tensor] = {}
+        for token, others in partners.items():
+            by_level = next(iter(others.values()))
+            self._left[token] = by_level.new_zeros(n_rows, by_level.shape[1])
+            self._shown[token] = torch.zeros(n_rows, 1, dtype=torch.bool, device=by_level.device)
 
-    def weights(self, token: int) -> Tensor:
-        """Return the log weights (BLOCK, L) that are added to those of a token's own rule."""
-        weights = self._left[token]
+    def weights(self, token: int, rows: Rows = ALL) -> Tensor | float:
+        """Return the log weights (R, L) that are added to those of a token's own rule."""
+        if token not in self._partners:
+            return 0.0
+        weights = self._left[token][rows]
         for other, by_level in self._partners[token].items():
-            if other in self._left:
-                left = _possible(self._left[other] + self._rules.get(other, torch.tensor(0.0)))
-                fits = left.float() @ _possible(by_level).float()
-                weights = torch.where(fits > 0, weights, weights + _IMPOSSIBLE)
+            left = self._left[other]
+            left = _possible(left + self._rules[other] if other in self._rules else left)
+            fits = left[rows].float() @ _possible(by_level).float() > 0
+            weights = torch.where(fits | self._shown[other][rows], weights, weights + _IMPOSSIBLE)
         return weights
 
-    def show(self, token: int, chosen: Tensor) -> None:
-        """Let a token be drawn, with levels (BLOCK,)."""
-        del self._left[token]
-        for other in self._partners[token]:
-            if other in self._left:
-                by_level = self._partners[other][token]
-                self._left[other] = self._left[other] + by_level[chosen]
+    def show(self, token: int, levels: Tensor, rows: Rows = ALL) -> None:
+        """Let some rows show a token with levels (R,)."""
+        if token in self._partners:
+            self._shown[token][rows] = True
+            for other in self._partners[token]:
+                self._left[other][rows] += self._partners[other][token][levels]
 
     def take(self, rows: Tensor) -> None:
         """Let the block consist of copies of these rows."""
-        self._left = {token: weights[rows] for token, weights in self._left.items()}
+        for kept in (self._left, self._shown):
+            kept.update({token: values[rows] for token, values in kept.items()})
 
 
 def _possible(weights: Tensor) -> Tensor:

@@ -81,7 +81,7 @@ def test_blocks_side_by_side_are_asked_what_each_alone_is(
     skeleton = trained(layout, depth=2)
     sizes, coarse = layout.sizes.tolist(), layout.n_coarse
     rules = {0: torch.randn(sizes[0]), coarse: torch.randn(layout.fine_priors[0].shape)}
-    partners = {1: [(0, torch.randn(sizes[0], sizes[1])), (2, torch.randn(sizes[2], sizes[1]))]}
+    partners = {1: {0: torch.randn(sizes[0], sizes[1])}, 2: {1: torch.randn(sizes[1], sizes[2])}}
     alone = Folded(skeleton)
     beside = SideBySide(alone, rules, partners)
     tokens = torch.zeros(3, 8, len(sizes), dtype=torch.int64)
@@ -98,7 +98,7 @@ def test_blocks_side_by_side_are_asked_what_each_alone_is(
             expected = alone.logits(alone.hidden(states[block]), token, tokens[block])
             if token in rules:
                 expected = expected + for_rows(rules[token], token, tokens[block], layout)
-            for other, by_level in partners.get(token, ()):
+            for other, by_level in partners.get(token, {}).items():
                 if shown[block, other]:
                     expected = expected + by_level[tokens[block, :, other]]
             torch.testing.assert_close(logits[block, :, : sizes[token]], expected)

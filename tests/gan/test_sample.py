@@ -287,7 +287,7 @@ def test_numbers_leave_their_group_some_level() -> None:
     # a group of two levels and two numbers: of each number either level belongs to one group alone
     own = torch.where(torch.eye(2) > 0, 0.0, float("-inf")).numpy()
     pairs = Restriction(pairs={(0, 1): own, (0, 2): own}).partners(torch.device("cpu"))
-    left = Left(pairs, {0: torch.tensor([0.0, 0.0])})
+    left = Left(pairs, {}, BLOCK)
     chosen = torch.arange(BLOCK) % 2
     assert (left.weights(1) == 0).all()
     left.show(1, chosen)
@@ -300,7 +300,7 @@ def test_numbers_leave_their_group_some_level() -> None:
 def test_what_its_rule_forbids_is_not_left_to_a_group() -> None:
     own = torch.where(torch.eye(2) > 0, 0.0, float("-inf")).numpy()
     pairs = Restriction(pairs={(0, 1): own}).partners(torch.device("cpu"))
-    left = Left(pairs, {0: torch.tensor([0.0, -1e9])})
+    left = Left(pairs, {0: torch.tensor([0.0, -1e9])}, 4)
     assert (left.weights(1)[:, 0] == 0).all()
     assert (left.weights(1)[:, 1] < 0).all()
 
