@@ -32,7 +32,13 @@ MIN_UNIQUE_ROWS = 20  # below it, "all values differ" says nothing
 MOSTLY = 0.5
 ALMOST_ALL = 0.9
 
-MISSING_TOKENS = ("?", "NA", "N/A", "NULL", "null", "None", "nan", "NaN", "-")
+#: Rows without a key are one entity: no key is proposed where they are more than this share.
+MAX_KEYLESS = 0.05
+
+MISSING_TOKENS = (
+    "?", "NA", "N/A", "n/a", "#N/A", "<NA>", "NULL", "null", "None", "nan", "NaN", "NaT", "-", "--",
+    ".", "\\N",
+)  # fmt: skip
 _CANONICAL_NUMBER = r"^-?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][+-]?\d+)?$"
 
 DATE_FORMATS = tuple(
@@ -43,6 +49,7 @@ DATE_FORMATS = tuple(
     )
     for time in ("", " %H:%M", " %H:%M:%S")
 )  # fmt: skip
+TIME_FORMATS = ("%H:%M:%S", "%H:%M")
 COMPACT_ISO = "%Y%m%dT%H%M%S"
 _ADVICE = (
     "It is neither modelled nor copied: drop the column from the file, declare what replaces it "
@@ -470,6 +477,9 @@ def _entity(levels: _Levels) -> Column | None:
     n, rows_each = len(levels.texts), levels.n_present / max(len(levels.texts), 1)
     if not (_ID_WORDS & set(words(levels.name)) and n >= 100 and rows_each < 50):
         return None
+    if levels.n_missing > MAX_KEYLESS * levels.n_rows:
+        reason = f"The name says key, but not every row has one: {n:,} values are a category."
+        return _column(levels, reason)
     reason = (
         f"The name says key and {n:,} values have {rows_each:.1f} rows each, so it is taken for "
         "the entity that rows belong to."
@@ -500,6 +510,8 @@ def _datetime(levels: _Levels, rows: int) -> Column | None:
     times = parse_datetimes(kept.texts, form, zone)
     kind = f"times in the format {form}" if form else "ISO 8601 times"
     reason = f"All {kept.n_present:,} values are {kind}"
+    if form in TIME_FORMATS:
+        reason += ", without a date (1900-01-01 stands for it where text cannot be written)"
     if 0 < offsets < 1:
         reason += f", {offsets:.0%} with an offset; the others are read as UTC"
     return _column(
@@ -526,7 +538,7 @@ def _fitting_formats(levels: _Levels) -> list[str | None]:
     """Return the formats in which every text parses: none, one, or an ambiguous pair."""
     if not len(levels.texts) or levels.share(r"\d") < 1:
         return []
-    candidates: list[str | None] = [COMPACT_ISO, None, *DATE_FORMATS]
+    candidates: list[str | None] = [COMPACT_ISO, None, *DATE_FORMATS, *TIME_FORMATS]
     few = levels.head(50).texts
     fitting = []
     for form in candidates:

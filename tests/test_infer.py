@@ -73,11 +73,13 @@ def test_missing_tokens_only_where_the_rest_is_numbers_or_times(tmp_path: Path) 
         tmp_path,
         {
             "n": repeat("1", "NA", "-"),
+            "dose": repeat("1.5", ".", "\\N"),  # SAS and MySQL
             "when": repeat("2020-01-01", "null"),
             "country": repeat("DE", "NA"),  # Namibia
         },
     )
     assert schema.column("n").missing == ("NA", "-")
+    assert schema.column("dose").missing == (".", "\\N")
     assert schema.column("when").missing == ("null",)
     assert schema.column("country").missing == ()
     assert schema.column("country").categories == ("DE", "NA")
@@ -116,6 +118,8 @@ def test_yes_and_no_stay_categories(tmp_path: Path) -> None:
         (["31/01/2020", "01/02/2020"], "%d/%m/%Y", None, "day"),
         (["01/31/2020", "02/01/2020"], "%m/%d/%Y", None, "day"),
         (["31.01.2020 10:30"], "%d.%m.%Y %H:%M", None, "minute"),
+        (["23:59:01", "00:00:00"], "%H:%M:%S", None, "second"),
+        (["09:30", "17:00"], "%H:%M", None, "minute"),
     ],
 )
 def test_times(
@@ -173,6 +177,13 @@ def test_a_repeated_key_is_an_entity(tmp_path: Path) -> None:
     schema = draft(tmp_path, {"patient_id": keys, "visit_id": [k + "x" for k in keys]})
     assert [(c.kind, c.role) for c in schema.columns] == [("id", "entity"), ("categorical", None)]
     assert guess(tmp_path, repeat("10", "11", "12"), "store_id").kind == "numeric"
+
+
+def test_a_key_that_most_rows_lack_is_no_entity(tmp_path: Path) -> None:
+    keys = [str(1000 + i // 2) if i < 300 else "" for i in range(4 * N)]
+    column = guess(tmp_path, keys, "reply_to_id")
+    assert (column.kind, column.role) == ("categorical", None)
+    assert "not every row has one" in column.reason
 
 
 @pytest.mark.parametrize(
