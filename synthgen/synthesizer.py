@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,7 @@ from synthgen.conform import refuse_unmodelled
 from synthgen.dp import release
 from synthgen.dp.noise import Noise
 from synthgen.dp.tree import Tree, TreeDrawer
+from synthgen.encode.absent import count_absent, implied_absent
 from synthgen.encode.adopt import adopt, check_compatible, correspondence
 from synthgen.encode.suppressed import suppressed
 from synthgen.encode.table import TableEncoder
@@ -208,8 +209,11 @@ class Synthesizer:
             if watch is not None:
                 watch(cls(encoder.schema, encoder, generator, config), step)
 
+        encoded = encoder.transform(share)
+        counts = world.total(count_absent(encoded.tokens[:, : encoded.layout.n_coarse]))
+        encoder = replace(encoder, absent=implied_absent(counts, len(table)))
         generator = fit(
-            encoder.transform(share),
+            encoded,
             config.train,
             seed=seed,
             device=place,

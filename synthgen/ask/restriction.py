@@ -56,7 +56,7 @@ def restriction(encoder: TableEncoder, conditions: Sequence[Condition] = ()) -> 
         weights[i] = coarse
         if fine is not None:
             weights[fine_at[i]] = fine
-    return Restriction(weights, tuple(first), _pairs(encoder))
+    return Restriction(weights, tuple(first), _pairs(encoder), encoder.absences)
 
 
 def satisfying(
@@ -121,26 +121,19 @@ def _lookups(
 
 
 def _pairs(encoder: TableEncoder) -> dict[tuple[int, int], np.ndarray]:
-    """Return which levels of one coarse token go with those of another.
+    """Return which levels of a number each group allows, where its range depends on the group.
 
-    Of a number those that its group's range allows: what is left of a level that a bound cuts is
-    moved inside by the relation itself. And the clock of a datetime is missing where its days are.
+    What is left of a level that a bound cuts is moved inside by the relation itself.
     """
-    place = {(part.column, part.view): i for i, part in enumerate(encoder.parts)}
+    place = {part.column: i for i, part in enumerate(encoder.parts)}
     pairs = {}
     for relation in encoder.relations:
         if not isinstance(relation, Within) or relation.source in encoder.computed:
             continue
-        number, group = place[relation.derived, "value"], place[relation.source, "value"]
+        number, group = place[relation.derived], place[relation.source]
         pairs[group, number] = _allowed(
             relation, encoder.parts[group].encoder, encoder.parts[number].encoder
         )
-    for (column, view), clock in place.items():
-        if view == "clock":
-            days = place[column, "days"]
-            one, other = (encoder.parts[i].encoder.prior for i in (days, clock))
-            if one[0] and other[0]:
-                pairs[days, clock] = _missing_together(len(one), len(other))
     return pairs
 
 
@@ -156,17 +149,6 @@ def _allowed(relation: Within, group: Any, number: Any) -> np.ndarray:
     fits[:, 0] = True
     with np.errstate(divide="ignore"):
         return np.log(fits.astype(np.float64))
-
-
-def _missing_together(n_levels: int, n_others: int) -> np.ndarray:
-    """Return log weights (levels, others): 0 where both are missing, which is level 0, or neither.
-
-    >>> _missing_together(2, 3).tolist()
-    [[0.0, -inf, -inf], [-inf, 0.0, 0.0]]
-    """
-    weights = np.zeros((n_levels, n_others))
-    weights[0, 1:] = weights[1:, 0] = -np.inf
-    return weights
 
 
 def _possible(encoder: Any) -> tuple[np.ndarray, np.ndarray | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,6 +15,7 @@ import pandas as pd
 
 from synthgen.config import EncodeConfig
 from synthgen.encode import datetime as dt
+from synthgen.encode.absent import as_matrix
 from synthgen.encode.categorical import CategoricalEncoder
 from synthgen.encode.column import Codes, ColumnEncoder, EncodedTable, Floats, Layout, State
 from synthgen.encode.datetime import from_microseconds, join
@@ -68,11 +70,14 @@ class TableEncoder:
         In column order. Ids, PII, texts and derived columns have none.
     relations : tuple of Relation
         Columns that follow from others, in the order in which they are left out.
+    absent : tuple of tuple of int
+        For each part those that are missing wherever it is (`encode.absent`); empty: not known.
     """
 
     schema: TableSchema
     parts: tuple[Part, ...]
     relations: tuple[Relation, ...] = ()
+    absent: tuple[tuple[int, ...], ...] = ()
 
     @classmethod
     def fit(
@@ -104,6 +109,21 @@ class TableEncoder:
         relations = proven(found, each, rows, schema)
         parts = fit_parts(relations, sample, schema, config, seed)
         return cls(schema, parts, relations)
+
+    @property
+    def absences(self) -> npt.NDArray[np.bool_]:
+        """Whether the second part is missing wherever the first is, (P, P).
+
+        As `absent` says, and the clock of a datetime with its days.
+        """
+        out = as_matrix(self.absent, len(self.parts))
+        place = {(part.column, part.view): i for i, part in enumerate(self.parts)}
+        for (column, view), clock in place.items():
+            if view == "clock":
+                days = place[column, "days"]
+                out[days, clock] = out[clock, days] = True
+        possible = np.array([part.encoder.prior[0] > 0 for part in self.parts])
+        return np.asarray(out & possible & possible[:, None])
 
     def column(self, name: str) -> Column:
         """Return a modelled column as the parts see it: a gap is a number, not a datetime."""
@@ -237,7 +257,8 @@ class TableEncoder:
         parts = [
             {"column": p.column, "view": p.view, "encoder": p.encoder.to_json()} for p in self.parts
         ]
-        state = {"parts": parts, "relations": [r.to_json() for r in self.relations]}
+        relations = [r.to_json() for r in self.relations]
+        state = {"parts": parts, "relations": relations, "absent": self.absent}
         return json.dumps(state, allow_nan=False)
 
     def save(self, path: Path) -> None:
@@ -256,10 +277,13 @@ class TableEncoder:
         """
         state = json.loads(path.read_text(encoding="utf-8"))
         relations = tuple(from_json(r) for r in state["relations"])
-        encoder = cls(schema, tuple(_part(p) for p in state["parts"]), relations)
+        absent = tuple(tuple(int(i) for i in others) for others in state.get("absent", ()))
+        encoder = cls(schema, tuple(_part(p) for p in state["parts"]), relations, absent)
         known = encoder.derived | {p.column for p in encoder.parts}
         if not encoder.parts or known != {c.name for c in schema.modelled}:
             raise ValueError("the encoder's columns are not the schema's")
+        if len(absent) not in (0, n := len(encoder.parts)) or not {*chain(*absent)} <= {*range(n)}:
+            raise ValueError("what is missing together are not the encoder's parts")
         encoder.inverse_transform(_one_row(encoder.layout), None)
         return encoder
 

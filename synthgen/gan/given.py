@@ -22,14 +22,13 @@ from synthgen.gan.passes import passes
 from synthgen.gan.sample import (
     BLOCK,
     PLAIN,
-    Left,
     Restriction,
     Style,
     draw_levels,
     draw_offsets,
     for_rows,
-    log_weights,
 )
+from synthgen.gan.together import Absent, Left, log_weights
 from synthgen.rng import derive
 
 #: Log weights that are added to a token's logits, by token: (L,), (L, F) by the parent's level for
@@ -91,6 +90,7 @@ class Completer:
         self._layout, self._style = layout, style
         self._rules = {t: log_weights(w, self._device) for t, w in possible.weights.items()}
         self.partners = possible.partners(self._device)
+        self.absent = possible.absences(layout.n_coarse, self._device)
 
     @torch.no_grad()
     def complete(
@@ -145,7 +145,7 @@ class Completer:
         ends: tuple[Tensor, Tensor, Tensor] | None,
     ) -> Tensor:
         """Return (B, T) tokens with the unknown ones drawn: the coarse, then the fine ones."""
-        walk = Walk(self, tokens, known, allow, ends, partners=self.partners)
+        walk = Walk(self, tokens, known, allow, ends, partners=self.partners, absent=self.absent)
         for phase in self.phases:
             walk.show_known(phase)
             order = torch.randperm(len(phase), generator=noise, device=self._device) + phase.start
@@ -206,7 +206,7 @@ class Completer:
         block = torch.from_numpy(np.array(tokens, np.int64)).to(self._device)
         rules = {t: log_weights(w, self._device) for t, w in (allow or {}).items()}
         shown = torch.from_numpy(known).to(self._device)
-        return Walk(self, block, shown, rules, partners=self.partners)
+        return Walk(self, block, shown, rules, partners=self.partners, absent=self.absent)
 
     @torch.no_grad()
     def surprise(self, tokens: Ints) -> Floats:
@@ -283,6 +283,8 @@ class Walk:
         Two conditions a row and a share, as in `Blend.rows`, instead of what `tokens` shows.
     partners : mapping of coarse token to mapping of another to (M, L), optional
         `Restriction.partners`.
+    absent : Absent, optional
+        `Restriction.absences`.
     """
 
     def __init__(
@@ -294,12 +296,14 @@ class Walk:
         ends: tuple[Tensor, Tensor, Tensor] | None = None,
         *,
         partners: Mapping[int, Mapping[int, Tensor]] = MappingProxyType({}),
+        absent: Absent | None = None,
     ) -> None:
         self._net, self._rule = completer.passes, completer.rule
         self._tokens, self._known, self._allow = tokens, known, allow
         own = {t: completer.rule(t, tokens) + allow.get(t, 0.0) for t in partners}
         rules = {t: weights for t, weights in own.items() if isinstance(weights, Tensor)}
         self._left = Left(partners, rules, len(tokens))
+        self._absent, self._is_shown = absent, torch.zeros_like(known)
         self._shown = (tokens,) if ends is None else ends[:2]
         self._share = None if ends is None else ends[2]
         self._states = [self._net.start(len(tokens)) for _ in self._shown]
@@ -323,6 +327,7 @@ class Walk:
 
     def _show(self, token: int, rows: Tensor) -> None:
         self._left.show(token, self._tokens[rows, token], rows)
+        self._is_shown[rows, token] = True
         for state, values in zip(self._states, self._shown, strict=True):
             state[:, rows] = self._net.show(state[:, rows], token, values[rows, token])
 
@@ -332,6 +337,8 @@ class Walk:
         each = [net.logits(net.hidden(s[:, rows]), token, tokens) for s in self._states]
         logits = each[0] if self._share is None else _blended(each, self._share[rows])
         logits = logits + self._rule(token, tokens) + self._left.weights(token, rows)
+        if self._absent is not None:
+            logits = self._absent.weigh(logits, token, tokens, self._is_shown[rows])
         return logits + self._allow[token][rows] if token in self._allow else logits
 
     @torch.no_grad()

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from synthgen.gan.nets import Block, Skeleton, TokenSequence, half_precision, product_dtype
+from synthgen.gan.together import Absent
 
 Hidden = tuple[Tensor, ...]
 
@@ -154,6 +155,7 @@ class SideBySide:
         What is added to a token's logits: (L,) of a coarse one, (P, L) by a fine one's parent.
     partners : mapping of coarse token to mapping of one other to a tensor
         What is added by the other's level, (M, L), once that is known.
+    absent : Absent
     """
 
     def __init__(
@@ -161,8 +163,9 @@ class SideBySide:
         net: Folded,
         rules: Mapping[int, Tensor],
         partners: Mapping[int, Mapping[int, Tensor]],
+        absent: Absent,
     ) -> None:
-        self._net = net
+        self._net, self._absent = net, absent
         self.start, self.hidden = net.start, net.hidden
         skeleton, device = net.skeleton, net.bias.device
         self._n_coarse = skeleton.n_coarse
@@ -214,7 +217,8 @@ class SideBySide:
         partners = self._partners[asked]
         at = self._weights_at[asked][:, None] * shown.gather(1, partners[:, None])
         levels = tokens.gather(2, partners[:, None, None].expand(-1, tokens.shape[1], 1))
-        return logits + self._weights[at, levels.squeeze(2) * at.sign()]
+        logits = logits + self._weights[at, levels.squeeze(2) * at.sign()]
+        return self._absent.weigh(logits, asked[:, None], tokens, shown[:, None])
 
     def show(self, state: Tensor, asked: Tensor, chosen: Tensor) -> Tensor:
         """Return the state once the levels (G, B) of tokens `asked` (G,) are known as well."""

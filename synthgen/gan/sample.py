@@ -21,6 +21,7 @@ from synthgen.encode.column import EncodedTable, Layout
 from synthgen.errors import DataError
 from synthgen.gan.nets import Detail, Generator
 from synthgen.gan.passes import Folded, SideBySide, passes
+from synthgen.gan.together import IMPOSSIBLE, Absent, Left, log_weights
 from synthgen.rng import derive, stream
 
 #: Rows drawn together, in one order. Part of what a seed means: another size gives other rows.
@@ -32,11 +33,6 @@ CHUNK = 64
 PARALLEL = ("cuda",)
 #: Logits of a pass over blocks side by side, at most: 256 MiB.
 MAX_LOGITS = 2**26
-_IMPOSSIBLE = -1e9
-
-#: Some rows of a block.
-Rows = Tensor | slice
-ALL = slice(None)
 
 
 @dataclass(frozen=True)
@@ -53,11 +49,20 @@ class Restriction:
     pairs : mapping of two coarse tokens to array
         (L, M): log weights of the second token's levels by the first one's. Whichever is drawn
         later follows the other, and leaves some level to all that it is paired with.
+    absent : (C, C) bool, optional
+        Whether the second coarse token is missing wherever the first is; closed: what follows from
+        two of these is one.
     """
 
     weights: Mapping[int, np.ndarray] = field(default_factory=dict)
     first: tuple[int, ...] = ()
     pairs: Mapping[tuple[int, int], np.ndarray] = field(default_factory=dict)
+    absent: npt.NDArray[np.bool_] | None = None
+
+    def absences(self, n_coarse: int, device: torch.device) -> Absent:
+        """Return what is missing together, of so many coarse tokens."""
+        nothing = np.zeros((n_coarse, n_coarse), bool)
+        return Absent(nothing if self.absent is None else self.absent, device)
 
     def partners(self, device: torch.device) -> dict[int, dict[int, Tensor]]:
         """Return for each token of a pair the others, with its log weights by their levels."""
@@ -93,7 +98,7 @@ class Style:
             ordered, levels = logits.sort(dim=1, descending=True)
             mass = torch.softmax(ordered, dim=1)
             beyond = mass.cumsum(dim=1) - mass >= self.top_p[token]
-            logits = logits.masked_fill(beyond.gather(1, levels.argsort(dim=1)), _IMPOSSIBLE)
+            logits = logits.masked_fill(beyond.gather(1, levels.argsort(dim=1)), IMPOSSIBLE)
         return logits
 
 
@@ -192,12 +197,13 @@ class Drawer:
         self._first, self._style = restriction.first, style
         self._rules = {t: log_weights(w, self._device) for t, w in restriction.weights.items()}
         self._partners = restriction.partners(self._device)
+        self._absent = restriction.absences(layout.n_coarse, self._device)
         # side by side nobody looks ahead, which two partners of one token ask for
         crowded = any(len(others) > 1 for others in self._partners.values())
         asked = self._first or crowded or style != PLAIN or steps is not None
         self._beside: SideBySide | None = None
         if isinstance(self._passes, Folded) and self._device.type in PARALLEL and not asked:
-            self._beside = SideBySide(self._passes, self._rules, self._partners)
+            self._beside = SideBySide(self._passes, self._rules, self._partners, self._absent)
         self._tails = Tails(layout, seed, 0)
 
     def draw(self, blocks: range) -> EncodedTable:
@@ -301,6 +307,7 @@ class Drawer:
         state = net.start(BLOCK)
         prefixes, log_share = Prefixes(self._device), 0.0
         left = Left(self._partners, self._rules, BLOCK)
+        shown = torch.zeros(n_tokens, dtype=torch.bool, device=self._device)
         for group in groups:
             some, of = prefixes.distinct()
             hidden = net.hidden(state[:, some])
@@ -308,6 +315,7 @@ class Drawer:
                 free = net.logits(hidden, token, tokens[some])[of]
                 logits = free if token not in self._rules else free + self._rule(token, tokens)
                 logits = logits + left.weights(token)
+                logits = self._absent.weigh(logits, token, tokens, shown)
                 if token in self._first:
                     rows, log_mass = _resample(free, logits, noise)
                     log_share += log_mass
@@ -319,6 +327,7 @@ class Drawer:
                 state = net.show(state, token, chosen)
                 prefixes.append(chosen, free.shape[1])
                 left.show(token, chosen)
+                shown[token] = True
         return tokens, log_share
 
     def _rule(self, token: int, tokens: Tensor) -> Tensor:
@@ -361,71 +370,6 @@ class Prefixes:
             self._codes = self._codes[rows]
 
 
-class Left:
-    """What the tokens that are shown leave to those of their pairs that are not, row by row.
-
-    Two numbers can allow some group each, and none together: so a level that leaves a partner
-    without any is not drawn (forward checking, Haralick & Elliott 1980).
-
-    Parameters
-    ----------
-    partners : mapping of token to mapping of token to Tensor (L_other, L)
-        `Restriction.partners`.
-    rules : mapping of token to Tensor (L,) or (B, L)
-        Log weights of a token by itself.
-    n_rows : int
-        B.
-    """
-
-    def __init__(
-        self,
-        partners: Mapping[int, Mapping[int, Tensor]],
-        rules: Mapping[int, Tensor],
-        n_rows: int,
-    ) -> None:
-        self._partners, self._rules = partners, rules
-        self._left: dict[int, Tensor] = {}
-        self._shown: dict[int, Tensor] = {}
-        for token, others in partners.items():
-            by_level = next(iter(others.values()))
-            self._left[token] = by_level.new_zeros(n_rows, by_level.shape[1])
-            self._shown[token] = torch.zeros(n_rows, 1, dtype=torch.bool, device=by_level.device)
-
-    def weights(self, token: int, rows: Rows = ALL) -> Tensor | float:
-        """Return the log weights (R, L) that are added to those of a token's own rule."""
-        if token not in self._partners:
-            return 0.0
-        weights = self._left[token][rows]
-        for other, by_level in self._partners[token].items():
-            left = self._left[other]
-            left = _possible(left + self._rules[other] if other in self._rules else left)
-            fits = left[rows].float() @ _possible(by_level).float() > 0
-            weights = torch.where(fits | self._shown[other][rows], weights, weights + _IMPOSSIBLE)
-        return weights
-
-    def show(self, token: int, levels: Tensor, rows: Rows = ALL) -> None:
-        """Let some rows show a token with levels (R,)."""
-        if token in self._partners:
-            self._shown[token][rows] = True
-            for other in self._partners[token]:
-                self._left[other][rows] += self._partners[other][token][levels]
-
-    def take(self, rows: Tensor) -> None:
-        """Let the block consist of copies of these rows."""
-        for kept in (self._left, self._shown):
-            kept.update({token: values[rows] for token, values in kept.items()})
-
-
-def _possible(weights: Tensor) -> Tensor:
-    return weights > _IMPOSSIBLE / 2
-
-
-def log_weights(weights: npt.NDArray[np.float64], device: torch.device) -> Tensor:
-    """Return log weights as they are added to logits: finite, so that no sum of them is NaN."""
-    floats = torch.from_numpy(np.ascontiguousarray(weights))
-    return floats.to(device, torch.float32).clamp(min=_IMPOSSIBLE)
-
-
 def for_rows(rule: Tensor, token: int, tokens: Tensor, layout: Layout) -> Tensor:
     """Return one token's log weights: (L,), or (B, L) for a fine one, by its parent's level."""
     if rule.dim() == 1:
@@ -451,7 +395,7 @@ def _resample(free: Tensor, logits: Tensor, noise: torch.Generator) -> tuple[Ten
 
     And the log of how likely it is on average. `free` and `logits` are (B, L): without and with it.
     """
-    if not bool((logits.max(dim=1).values > _IMPOSSIBLE / 2).any()):
+    if not bool((logits.max(dim=1).values > IMPOSSIBLE / 2).any()):
         raise DataError("no row can satisfy the conditions together; relax one of them")
     mass = (logits.logsumexp(dim=1) - free.logsumexp(dim=1)).double()
     share = torch.softmax(mass, dim=0).cumsum(dim=0)

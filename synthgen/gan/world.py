@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.distributed as dist
 
@@ -24,6 +25,7 @@ import torch.distributed as dist
 import torch.distributed.nn
 from torch import Tensor, nn
 
+from synthgen.encode.column import Floats
 from synthgen.errors import TrainingError
 
 
@@ -78,6 +80,14 @@ class World:
         shared = self._number(value)
         dist.all_reduce(shared)
         return float(shared.item()) / self.size
+
+    def total(self, values: Floats) -> Floats:
+        """Return the sum of all processes' arrays."""
+        if self.size == 1:
+            return values
+        shared = torch.as_tensor(values, dtype=torch.float64, device=self.device).clone()
+        dist.all_reduce(shared)
+        return np.asarray(shared.cpu())
 
     def check_equal(self, net: nn.Module) -> None:
         """Raise TrainingError if the weights of `net` are not those of the first process."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -9,6 +10,7 @@ from synthgen.encode.column import Layout
 from synthgen.gan.nets import Skeleton
 from synthgen.gan.passes import Folded, Recomputed, SideBySide
 from synthgen.gan.sample import BLOCK, Prefixes, for_rows
+from synthgen.gan.together import Absent
 
 
 def trained(layout: Layout, depth: int) -> Skeleton:
@@ -82,8 +84,11 @@ def test_blocks_side_by_side_are_asked_what_each_alone_is(
     sizes, coarse = layout.sizes.tolist(), layout.n_coarse
     rules = {0: torch.randn(sizes[0]), coarse: torch.randn(layout.fine_priors[0].shape)}
     partners = {1: {0: torch.randn(sizes[0], sizes[1])}, 2: {1: torch.randn(sizes[1], sizes[2])}}
+    tied = np.zeros((coarse, coarse), bool)
+    tied[0, 2] = tied[2, 0] = True
     alone = Folded(skeleton)
-    beside = SideBySide(alone, rules, partners)
+    absent = Absent(tied, torch.device("cpu"))
+    beside = SideBySide(alone, rules, partners, absent)
     tokens = torch.zeros(3, 8, len(sizes), dtype=torch.int64)
     states, state = [alone.start(8) for _ in range(3)], beside.start(24)
     orders = torch.tensor(
@@ -101,6 +106,8 @@ def test_blocks_side_by_side_are_asked_what_each_alone_is(
             for other, by_level in partners.get(token, {}).items():
                 if shown[block, other]:
                     expected = expected + by_level[tokens[block, :, other]]
+            if token < coarse:
+                expected = absent.weigh(expected, token, tokens[block], shown[block])
             torch.testing.assert_close(logits[block, :, : sizes[token]], expected)
             assert logits[block, :, sizes[token] :].isneginf().all()
             states[block] = alone.show(states[block], token, chosen[block])

@@ -18,12 +18,12 @@ from synthgen.gan.sample import (
     BLOCK,
     CHUNK,
     Drawer,
-    Left,
     Restriction,
     Tails,
     draw_levels,
     visiting_groups,
 )
+from synthgen.gan.together import Absent, Left
 from synthgen.gan.train import Generator, fit
 from synthgen.schema import Column, TableSchema
 
@@ -295,6 +295,36 @@ def test_numbers_leave_their_group_some_level() -> None:
         assert torch.equal((left.weights(token) == 0).int().argmax(dim=1), chosen)
     left.take(torch.ones(BLOCK, dtype=torch.int64))
     assert (left.weights(0)[:, 1] == 0).all()
+
+
+@either
+def test_what_is_missing_together_is(trained: Generator, layout: Layout) -> None:
+    # the first is missing where the second is, and nowhere else; the third wherever they are
+    tied = np.zeros((layout.n_coarse, layout.n_coarse), bool)
+    tied[0, 1] = tied[1, 0] = tied[0, 2] = tied[1, 2] = True
+    rules = {t: np.zeros(layout.sizes[t]) for t in range(3)}  # all may be missing
+    rules[0][0] = rules[1][0] = 29.0
+    asked = Restriction(rules, absent=tied)
+    drawn = [draw(trained, layout, block=b, restriction=asked).tokens for b in range(4)]
+    gone = np.concatenate(drawn)[:, :3] == 0
+    assert gone.mean(axis=0).min() > 0.05
+    assert (gone[:, 0] == gone[:, 1]).all()
+    assert (gone[:, 2] >= gone[:, 0]).all()
+    assert (gone[:, 2] > gone[:, 0]).any()
+    known = np.zeros((512, len(layout.sizes)), bool)
+    known[:, 0] = True
+    full = Completer(trained, layout, asked).complete(drawn[0], known, seed=0).tokens
+    assert ((full[:, 0] == 0) == (full[:, 1] == 0)).all()
+
+
+def test_what_contradicts_itself_is_drawn_as_it_comes() -> None:
+    tied = np.array([[False, True, False], [False, False, True], [False, False, False]])
+    absent = Absent(tied, torch.device("cpu"))
+    tokens = torch.tensor([[0, 0, 1]])  # the second is missing by the first, and not by the third
+    logits = torch.tensor([[1.0, 2.0, -1e9]])
+    shown = torch.tensor([True, False, True])
+    weighed = absent.weigh(logits, 1, tokens, shown)
+    torch.testing.assert_close(weighed.softmax(dim=1), logits.softmax(dim=1))
 
 
 def test_what_its_rule_forbids_is_not_left_to_a_group() -> None:
