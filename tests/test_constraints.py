@@ -10,9 +10,11 @@ import pytest
 
 from synthgen import constraints
 from synthgen.checks.expectations import check_frames
-from synthgen.config import RunConfig
+from synthgen.config import EncodeConfig, RunConfig
 from synthgen.conform import conform, violations
-from synthgen.encode.relations import Excess, Relation, Sum
+from synthgen.encode.amounts import Grid
+from synthgen.encode.relations import Excess, Product, Relation, Sum
+from synthgen.encode.table import TableEncoder
 from synthgen.errors import DataError, SchemaError
 from synthgen.pipeline import draft_schema
 from synthgen.schema import Column, Constraint, TableSchema
@@ -221,6 +223,67 @@ def test_parts_that_leave_too_little_of_a_constant_are_scaled_down() -> None:
     Sum("c", ("a", "b"), 0, sign=-1.0, constant=70.0, minimum=0.0).restore(frame)
     assert frame.loc[0].tolist() == [40.0, 30.0, 0.0]
     assert frame.loc[1].tolist() == [30.0, 20.0, 20.0]
+
+
+def test_parts_move_inside_their_own_bounds_where_the_total_would_leave_its() -> None:
+    frame = pd.DataFrame({"a": [80.0, 2.0, 1.0], "b": [60.0, 60.0, NONE], "c": [15.0, 5.0, 1.0]})
+    grids = (Grid(0, 0.0), Grid(0, 0.0, 60.0), Grid(0, 5.0))
+    total = Sum("t", ("a", "b", "c"), 0, minimum=70.0, maximum=105.0, grids=grids)
+    total.restore(frame)
+    # 150 above their minima become 100; 62 become 65, of which b, full, takes none
+    assert frame.loc[0].tolist() == [53.0, 40.0, 12.0, 105.0]
+    assert frame.loc[1].tolist() == [2.0, 60.0, 8.0, 70.0]
+    assert frame.loc[2].isna().tolist() == [False, True, False, True]
+    known = pd.DataFrame({"a": [True], "b": [False], "c": [False]})
+    frame = pd.DataFrame({"a": [80.0], "b": [60.0], "c": [15.0]})
+    total.restore(frame, known)
+    assert frame.loc[0].tolist() == [80.0, 17.0, 8.0, 105.0]
+
+
+def test_a_factor_moves_where_the_product_would_leave_its_bounds() -> None:
+    frame = pd.DataFrame({"n": [8.0, 8.0, 80.0, 0.0], "each": [2.5, 4.5, 4.5, 1.5]})
+    grids = (Grid(0, 0.0), Grid(1, 1.0))
+    Product("sum", ("n", "each"), 1, minimum=5.0, maximum=30.0, grids=grids).restore(frame)
+    assert frame["n"].tolist() == [8, 8, 30, 4]
+    assert frame["each"].tolist() == [2.5, 3.7, 1.0, 1.5]
+    assert frame["sum"].tolist() == [20.0, 29.6, 30.0, 6.0]
+
+
+def test_rules_hold_whatever_is_drawn_where_derived_columns_have_bounds() -> None:
+    rng = np.random.default_rng(0)
+    parts, n, each = (
+        rng.integers(0, 40, (3, 4_000)),
+        rng.integers(1, 9, 4_000),
+        rng.gamma(2, 9, 4_000),
+    )
+    frame = pd.DataFrame(dict(zip("abc", parts, strict=True))).assign(n=n, each=each.round(2) + 1)
+    frame = frame.assign(t=frame["a"] + frame["b"] + frame["c"])
+    frame = frame.assign(sum=(frame["n"] * frame["each"]).round(2)).astype(float)
+    frame = frame[frame["t"].between(30, 80) & frame["sum"].between(5, 90)].reset_index(drop=True)
+    bounds = {"t": (30, 80), "sum": (5, 90), "n": (1, None), "a": (0, None)}
+    columns = tuple(
+        Column(name=str(name), kind="numeric", decimals=2 if name in ("each", "sum") else 0,
+               minimum=bounds.get(str(name), (None,))[0],
+               maximum=bounds.get(str(name), (None, None))[1])
+        for name in frame
+    )  # fmt: skip
+    rules = (
+        Constraint(kind="sum", columns=("t", "a", "b", "c")),
+        Constraint(kind="product", columns=("sum", "n", "each")),
+    )
+    declared = TableSchema(name="x", columns=columns, constraints=rules)
+    encoder = TableEncoder.fit(frame, declared, EncodeConfig(), seed=0)
+    table = encoder.transform(frame)
+    for tokens in table.tokens.T:
+        rng.shuffle(tokens)
+    drawn = encoder.inverse_transform(table, None)
+    counter = constraints.Broken(declared)
+    counter.add(drawn)
+    assert counter.counts() == dict.fromkeys(rules, 0)
+    assert drawn["t"].between(30, 80).all()
+    assert drawn["sum"].between(5, 90).all()
+    pd.testing.assert_frame_equal(drawn, drawn.round(2))
+    assert (drawn["n"] % 1 == 0).all()
 
 
 def test_the_real_table_of_a_rule_has_it_in_its_type(sales: Path) -> None:

@@ -315,7 +315,7 @@ class Completion:
             reversed(self.encoder.relations), reversed(before), strict=True
         ):
             name = relation.derived
-            relation.restore(reduced)
+            relation.restore(reduced, was_known)
             relation.settle(reduced, given[name], was_known)
             reduced[name] = reduced[name].where(~was_known[name], given[name])
         return self.encoder.canonical(reduced)

@@ -88,7 +88,7 @@ class Combined:
         assert self.replaced is not None
         columns[place] = self.replaced
 
-    def restore(self, frame: pd.DataFrame) -> None:
+    def restore(self, frame: pd.DataFrame, known: pd.DataFrame | None = None) -> None:
         """Take the first column out of its combination."""
         own = self._own
         values = [own.get(text) for text in frame[self.derived]]
@@ -176,7 +176,7 @@ class Within:
     def reduce(self, frame: pd.DataFrame, columns: list[Column]) -> None:
         """Do nothing."""
 
-    def restore(self, frame: pd.DataFrame) -> None:
+    def restore(self, frame: pd.DataFrame, known: pd.DataFrame | None = None) -> None:
         """Move what lies outside of its group's bounds to the nearer one."""
         low, high = self.limits(frame[self.source])
         frame[self.derived] = frame[self.derived].clip(low, high)

@@ -9,16 +9,24 @@ every row that the encoder is fitted on, or declared in the schema.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-from synthgen.constraints import no_product, no_sum, times
+from synthgen.constraints import no_product, no_sum
 from synthgen.encode import datetime as dt
+from synthgen.encode.amounts import (
+    Bools,
+    Grid,
+    product,
+    quotient,
+    to_product,
+    to_range,
+    to_total,
+)
 from synthgen.encode.categorical import RARE
 from synthgen.encode.column import Floats, State
 from synthgen.encode.groups import Combined, Within
@@ -47,11 +55,15 @@ class Relation(Protocol):
         """Drop or replace the derived column, in place."""
         ...
 
-    def restore(self, frame: pd.DataFrame) -> None:
-        """Recompute the derived column, in place."""
+    def restore(self, frame: pd.DataFrame, known: pd.DataFrame | None = None) -> None:
+        """Recompute the derived column, in place.
+
+        Where it would lie beyond its bounds, sources give way that are not `known`, which has a
+        bool for each cell of the restored frame; None: no cell is.
+        """
         ...
 
-    def broken(self, frame: pd.DataFrame) -> npt.NDArray[np.bool_]:
+    def broken(self, frame: pd.DataFrame) -> Bools:
         """Return which of the (N,) rows, before they are reduced, contradict the relation."""
         ...
 
@@ -106,8 +118,10 @@ class Sum(_Dropped):
     ----------
     sign, constant : float
         1 and 0 for a total; -1 for what parts leave of a constant.
-    minimum : float or None
-        Of `derived`: where parts would leave less of the constant, they are scaled down.
+    minimum, maximum : float or None
+        Of `derived`; where it would lie beyond, the parts are scaled.
+    grids : tuple of Grid
+        What each part can be; empty: numbers of so many decimals.
     """
 
     derived: str
@@ -116,56 +130,62 @@ class Sum(_Dropped):
     sign: float = 1.0
     constant: float = 0.0
     minimum: float | None = None
+    maximum: float | None = None
+    grids: tuple[Grid, ...] = ()
 
-    def restore(self, frame: pd.DataFrame) -> None:
+    def restore(self, frame: pd.DataFrame, known: pd.DataFrame | None = None) -> None:
         """Add the parts."""
-        total = self._added(frame)
-        if self.sign < 0 and self.minimum is not None:
-            most = self.constant - self.minimum
-            share = (most / total).where(total > most, 1.0)
-            digits = 10.0 ** (0 if self.decimals is None else self.decimals)
-            for part in self.parts:
-                # Rounded down, so that rounding cannot leave too little again.
-                scaled = np.floor(frame[part] * share * digits + 1e-9) / digits
-                frame[part] = frame[part].where(~(total > most), scaled)
-            total = self._added(frame)
-        rest = self.constant + self.sign * total
+        parts, (low, high) = _numbers(frame, self.parts), self._ends
+        added = parts.sum(axis=1)
+        rows = (added < low) | (added > high)
+        if rows.any():
+            wanted, free = np.clip(added, low, high)[rows], _free(known, self.parts, frame)[rows]
+            parts[rows] = to_total(parts[rows], wanted, free, self._grids)
+            _put(frame, self.parts, parts)
+            added = parts.sum(axis=1)
+        rest = self.constant + self.sign * added
         frame[self.derived] = rest if self.decimals is None else rest.round(self.decimals)
 
-    def _added(self, frame: pd.DataFrame) -> pd.Series:
-        return frame[list(self.parts)].sum(axis=1, skipna=False)
+    @property
+    def _grids(self) -> tuple[Grid, ...]:
+        return self.grids or (Grid(self.decimals),) * len(self.parts)
 
-    def broken(self, frame: pd.DataFrame) -> npt.NDArray[np.bool_]:
+    @property
+    def _ends(self) -> tuple[float, float]:
+        """The least and the most that parts can add up to."""
+        own = Grid(self.decimals, self.minimum, self.maximum).ends
+        low, high = sorted(self.sign * (end - self.constant) for end in own)
+        digits = [grid.decimals for grid in self._grids]
+        return Grid(
+            None if None in digits else max(filter(None, digits), default=0), low, high
+        ).ends
+
+    def broken(self, frame: pd.DataFrame) -> Bools:
         """Return which totals are not the sum."""
-        total = self.sign * (frame[self.derived] - self.constant)
+        return self._differs(frame, frame[self.derived])
+
+    def _differs(self, frame: pd.DataFrame, derived: pd.Series) -> Bools:
+        total = self.sign * (derived - self.constant)
         return no_sum(total, [frame[part] for part in self.parts], self.decimals)
 
     def solve(self, frame: pd.DataFrame, known: pd.DataFrame) -> None:
         """Subtract the parts that are known from a known total."""
-        for part in self.parts:
+        for part, grid in zip(self.parts, self._grids, strict=True):
             others = [p for p in self.parts if p != part]
             rows = known[self.derived] & known[others].all(axis=1) & ~known[part]
             left = self.sign * (frame[self.derived] - self.constant)
-            _fill(frame, known, part, left - frame[others].sum(axis=1, skipna=False), rows)
+            left -= frame[others].sum(axis=1, skipna=False)
+            _fill(frame, known, part, grid.near(left.to_numpy(np.float64)), rows)
 
     def settle(self, frame: pd.DataFrame, given: pd.Series, known: pd.DataFrame) -> None:
         """Scale the parts that are not known to the total."""
-        parts = list(self.parts)
-        free = ~known[parts]
-        rows = known[self.derived] & (free.sum(axis=1) > 1) & given.notna()
-        drawn = frame[parts].where(free, 0.0)
-        wanted = self.sign * (given - self.constant) - frame[parts].where(~free, 0.0).sum(axis=1)
-        share = (wanted / drawn.sum(axis=1)).replace([np.inf, -np.inf], np.nan)
-        left = wanted
-        for part in parts:
-            own = (drawn[part] * share).fillna(0.0)
-            own = own if self.decimals is None else own.round(self.decimals)
-            frame[part] = frame[part].where(~(rows & free[part]), own)
-            left = left - own.where(free[part], 0.0)
-        # What rounding leaves goes to the last free part.
-        last = free.iloc[:, ::-1].idxmax(axis=1)
-        for part in parts:
-            frame[part] = frame[part].where(~(rows & (last == part)), frame[part] + left)
+        free = _free(known, self.parts, frame)
+        rows = (known[self.derived] & given.notna()).to_numpy() & free.any(axis=1)
+        rows &= self._differs(frame, given)
+        parts = _numbers(frame, self.parts)
+        wanted = self.sign * (given[rows].to_numpy(np.float64) - self.constant)
+        parts[rows] = to_total(parts[rows], wanted, free[rows], self._grids)
+        _put(frame, self.parts, parts)
 
     def to_json(self) -> dict[str, Any]:
         """Return the names."""
@@ -182,9 +202,11 @@ class Difference(_Dropped):
     Attributes
     ----------
     minimum, maximum : float or None
-        Of `derived`; where it would lie beyond, the total is moved.
-    other_decimals : int or None
-        Of `other`, to which goes what rounding leaves of `derived`.
+        Of `derived`; where it would lie beyond, the total is moved, and the other part where the
+        total cannot.
+    grids : tuple of two Grid
+        What the total and the other part can be; empty: numbers of so many decimals. What rounding
+        leaves of `derived` goes to the other part.
     """
 
     derived: str
@@ -193,23 +215,39 @@ class Difference(_Dropped):
     decimals: int | None
     minimum: float | None = None
     maximum: float | None = None
-    other_decimals: int | None = None
+    grids: tuple[Grid, ...] = ()
 
-    def restore(self, frame: pd.DataFrame) -> None:
+    def restore(self, frame: pd.DataFrame, known: pd.DataFrame | None = None) -> None:
         """Subtract; keep the relation where the rest would be too small or too large."""
         left = frame[self.total] - frame[self.other]
         rest = left.clip(self.minimum, self.maximum)
-        frame[self.total] = frame[self.total].where(rest == left, rest + frame[self.other])
+        self._move(frame, rest, ~(rest == left), known)
         if self.decimals is not None:
             whole = rest.round(self.decimals)
-            rounded = (whole - rest).abs() > 1e-9 * frame[self.total].abs()
-            other = frame[self.total] - whole
-            other = other if self.other_decimals is None else other.round(self.other_decimals)
-            frame[self.other] = frame[self.other].where(~rounded, other)
+            rounded = ((whole - rest).abs() > 1e-9 * frame[self.total].abs()).to_numpy()
+            other = self._grids[1].near((frame[self.total] - whole).to_numpy())
+            free = _free(known, (self.other,), frame)[:, 0]
+            frame[self.other] = frame[self.other].mask(rounded & free, other)
             rest = whole
         frame[self.derived] = rest
 
-    def broken(self, frame: pd.DataFrame) -> npt.NDArray[np.bool_]:
+    @property
+    def _grids(self) -> tuple[Grid, ...]:
+        return self.grids or (Grid(self.decimals),) * 2
+
+    def _move(
+        self, frame: pd.DataFrame, rest: pd.Series, rows: pd.Series, known: pd.DataFrame | None
+    ) -> None:
+        """Let the total of some rows, then the other part, leave `rest`."""
+        names, grids = (self.total, self.other), self._grids
+        free = _free(known, names, frame) & rows.to_numpy()[:, None]
+        total, other = _numbers(frame, names).T
+        total = np.where(free[:, 0], grids[0].near(rest.to_numpy() + other), total)
+        left = grids[1].near(total - rest.to_numpy())
+        other = np.where(free[:, 1] & ~np.isnan(left), left, other)
+        _put(frame, names, np.column_stack([total, other]))
+
+    def broken(self, frame: pd.DataFrame) -> Bools:
         """Return which totals are not the sum, or are missing without both parts."""
         parts = [frame[name] for name in (self.total, self.derived, self.other)]
         gone = np.column_stack([np.isnan(p.to_numpy(np.float64)) for p in parts])
@@ -226,7 +264,7 @@ class Difference(_Dropped):
     def settle(self, frame: pd.DataFrame, given: pd.Series, known: pd.DataFrame) -> None:
         """Raise the total to what a known part and the drawn other one make."""
         rows = known[self.derived] & ~known[self.total] & given.notna()
-        frame[self.total] = frame[self.total].where(~rows, given + frame[self.other])
+        self._move(frame, given, rows, known)
 
     def to_json(self) -> dict[str, Any]:
         """Return the names."""
@@ -235,43 +273,64 @@ class Difference(_Dropped):
 
 @dataclass(frozen=True)
 class Product(_Dropped):
-    """``derived = factor * product of parts``, rounded to `decimals`; missing if a part is."""
+    """``derived = factor * product of parts``, rounded to `decimals`; missing if a part is.
+
+    Attributes
+    ----------
+    minimum, maximum : float or None
+        Of `derived`; where it would lie beyond, a part is moved.
+    grids : tuple of Grid
+        What each part can be; empty: any number.
+    """
 
     derived: str
     parts: tuple[str, ...]
     decimals: int | None
     factor: float = 1.0
+    minimum: float | None = None
+    maximum: float | None = None
+    grids: tuple[Grid, ...] = ()
 
-    def restore(self, frame: pd.DataFrame) -> None:
+    def restore(self, frame: pd.DataFrame, known: pd.DataFrame | None = None) -> None:
         """Multiply and round."""
-        frame[self.derived] = self._product(frame)
+        parts, made = _numbers(frame, self.parts), Grid(self.decimals, self.minimum, self.maximum)
+        if (self.minimum, self.maximum) != (None, None):
+            free = _free(known, self.parts, frame)
+            parts = to_range(parts, free, self._grids, self.factor, made)
+            _put(frame, self.parts, parts)
+        frame[self.derived] = product(parts, self.factor, self.decimals)
 
-    def _product(self, frame: pd.DataFrame) -> Floats:
-        x = frame[list(self.parts)].to_numpy(np.float64).prod(axis=1)
-        product = times(x, self.factor)
-        return product if self.decimals is None else product.round(self.decimals)
+    @property
+    def _grids(self) -> tuple[Grid, ...]:
+        return self.grids or (Grid(),) * len(self.parts)
 
-    def broken(self, frame: pd.DataFrame) -> npt.NDArray[np.bool_]:
+    def broken(self, frame: pd.DataFrame) -> Bools:
         """Return which values are not the product."""
+        return self._differs(frame, frame[self.derived])
+
+    def _differs(self, frame: pd.DataFrame, derived: pd.Series) -> Bools:
         parts = [frame[part] for part in self.parts]
-        return no_product(frame[self.derived], parts, self.decimals, self.factor)
+        return no_product(derived, parts, self.decimals, self.factor)
 
     def solve(self, frame: pd.DataFrame, known: pd.DataFrame) -> None:
         """Divide by the parts that are known."""
-        for part in self.parts:
-            others = frame[[p for p in self.parts if p != part]].prod(axis=1, skipna=False)
+        for i, (part, grid) in enumerate(zip(self.parts, self._grids, strict=True)):
             is_known = known[[p for p in self.parts if p != part]].all(axis=1)
-            rows = known[self.derived] & is_known & ~known[part] & (others != 0)
-            _fill(frame, known, part, frame[self.derived] / (others * self.factor), rows)
+            derived = frame[self.derived].to_numpy(np.float64)
+            own = quotient(_numbers(frame, self.parts), i, derived, self.factor)
+            rows = known[self.derived] & is_known & ~known[part] & np.isfinite(own)
+            _fill(frame, known, part, grid.near(own), rows)
 
     def settle(self, frame: pd.DataFrame, given: pd.Series, known: pd.DataFrame) -> None:
-        """Divide by the drawn parts, for the first one that is not known."""
-        free = ~known[list(self.parts)]
-        for part in self.parts:
-            others = frame[[p for p in self.parts if p != part]].prod(axis=1, skipna=False)
-            first = free[part] & (free.idxmax(axis=1) == part)
-            rows = known[self.derived] & first & (others != 0) & given.notna()
-            frame[part] = frame[part].where(~rows, given / (others * self.factor))
+        """Divide by the drawn parts, for one that is not known."""
+        free = _free(known, self.parts, frame)
+        rows = (known[self.derived] & given.notna()).to_numpy() & free.any(axis=1)
+        rows &= self._differs(frame, given)
+        parts, wanted = _numbers(frame, self.parts), given[rows].to_numpy(np.float64)
+        parts[rows] = to_product(
+            parts[rows], wanted, free[rows], self._grids, self.factor, self.decimals
+        )
+        _put(frame, self.parts, parts)
 
     def to_json(self) -> dict[str, Any]:
         """Return names and factor."""
@@ -294,7 +353,7 @@ class Lookup(_Dropped):
     levels: tuple[str | None, ...]
     values: tuple[float | str | bool | None, ...]
 
-    def restore(self, frame: pd.DataFrame) -> None:
+    def restore(self, frame: pd.DataFrame, known: pd.DataFrame | None = None) -> None:
         """Look up every row's level."""
         table = dict(zip(self.levels, self.values, strict=True))
         codes, keys = pd.factorize(frame[self.source])
@@ -303,7 +362,7 @@ class Lookup(_Dropped):
         found = [table.get(key, self.values[-1]) for key in [*keys, *missing]]
         frame[self.derived] = pd.Series(found).take(codes).set_axis(frame.index)
 
-    def broken(self, frame: pd.DataFrame) -> npt.NDArray[np.bool_]:
+    def broken(self, frame: pd.DataFrame) -> Bools:
         """Return which rows of a listed level have another value than it decides."""
         expected = frame[[self.source]].copy()
         self.restore(expected)
@@ -315,7 +374,7 @@ class Lookup(_Dropped):
             listed |= source.isna()
         return np.asarray(listed & ~same.fillna(False), bool)
 
-    def deciding(self, values: pd.Series) -> dict[str | None, npt.NDArray[np.bool_]]:
+    def deciding(self, values: pd.Series) -> dict[str | None, Bools]:
         """Return for each level, `RARE` for all others, which (N,) values it decides."""
         missing = values.isna().to_numpy(bool)
         return {
@@ -375,7 +434,7 @@ class Gap:
         frame[self.derived] = np.round(gap / self.unit)
         _replace(columns, self)
 
-    def restore(self, frame: pd.DataFrame) -> None:
+    def restore(self, frame: pd.DataFrame, known: pd.DataFrame | None = None) -> None:
         """Add the gap to the earlier datetime."""
         gap = frame[self.derived].to_numpy(np.float64)
         gap = np.where(frame[self.earlier].isna(), gap, np.maximum(gap, 0)) * self.unit
@@ -386,7 +445,7 @@ class Gap:
         earlier = dt.to_microseconds(frame[self.earlier])
         return np.ceil(np.where(np.isnan(earlier), self.middle, earlier) / self.unit) * self.unit
 
-    def broken(self, frame: pd.DataFrame) -> npt.NDArray[np.bool_]:
+    def broken(self, frame: pd.DataFrame) -> Bools:
         """Return which rows lie before the earlier datetime."""
         a, b = (dt.to_microseconds(frame[n]) for n in (self.earlier, self.derived))
         return np.asarray(b < a)
@@ -432,13 +491,13 @@ class Excess:
         frame[self.derived] = excess if self.decimals is None else excess.round(self.decimals)
         _replace(columns, self)
 
-    def restore(self, frame: pd.DataFrame) -> None:
+    def restore(self, frame: pd.DataFrame, known: pd.DataFrame | None = None) -> None:
         """Add the lower one."""
         excess, lower = frame[self.derived], frame[self.lower]
         value = (lower + excess.clip(lower=0)).where(lower.notna(), excess)
         frame[self.derived] = value if self.decimals is None else value.round(self.decimals)
 
-    def broken(self, frame: pd.DataFrame) -> npt.NDArray[np.bool_]:
+    def broken(self, frame: pd.DataFrame) -> Bools:
         """Return which rows lie below."""
         return np.asarray((frame[self.derived] < frame[self.lower]).fillna(False), bool)
 
@@ -456,8 +515,30 @@ class Excess:
         return {"type": "excess", **dataclasses.asdict(self)}
 
 
+def _numbers(frame: pd.DataFrame, names: Sequence[str]) -> Floats:
+    """Return the columns as (N, P) numbers of one's own."""
+    return frame[list(names)].to_numpy(np.float64, copy=True)
+
+
+def _put(frame: pd.DataFrame, names: Sequence[str], values: Floats) -> None:
+    """Set the columns to (N, P) numbers."""
+    for name, column in zip(names, values.T, strict=True):
+        frame[name] = column
+
+
+def _free(known: pd.DataFrame | None, names: Sequence[str], frame: pd.DataFrame) -> Bools:
+    """Return which cells (N, P) of the columns are not known."""
+    if known is None:
+        return np.ones((len(frame), len(names)), bool)
+    return ~known[list(names)].to_numpy(bool)
+
+
 def _fill(
-    frame: pd.DataFrame, known: pd.DataFrame, name: str, values: pd.Series, rows: pd.Series
+    frame: pd.DataFrame,
+    known: pd.DataFrame,
+    name: str,
+    values: pd.Series | Floats,
+    rows: pd.Series,
 ) -> None:
     """Set the cells of `rows` in one column, and mark them known."""
     frame[name] = frame[name].where(~rows, values)
@@ -483,9 +564,15 @@ def from_json(state: State) -> Relation:
         "combined": Combined,
         "within": Within,
     }
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in state.items() if k != "type"}
+    values = {k: _value(v) for k, v in state.items() if k != "type"}
     relation: Relation = kinds[state["type"]](**values)
     return relation
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(map(_value, value))
+    return Grid(**value) if isinstance(value, dict) else value
 
 
 def reduce(

@@ -12,6 +12,7 @@ import pandas as pd
 
 from synthgen.constraints import said, times
 from synthgen.encode import datetime as dt
+from synthgen.encode.amounts import Grid
 from synthgen.encode.categorical import MIN_RARE_SHARE, RARE
 from synthgen.encode.column import Floats
 from synthgen.encode.evidence import of_levels
@@ -132,7 +133,7 @@ def _declared_sum(total: Column, *parts: Column) -> Relation:
         part, other = sorted(parts, key=lambda c: -float(c.maximum or 0.0))
         if _is_exact(part, total, other):
             return _difference(part, total, other)
-    return Sum(total.name, tuple(c.name for c in parts), total.decimals)
+    return _total(total, parts)
 
 
 def _declared(
@@ -141,7 +142,6 @@ def _declared(
     """Return the relations that keep one declared rule."""
     by_name = {c.name: c for c in columns}
     first, *rest = rule.columns
-    decimals = by_name[first].decimals
     if rule.kind == "order":
         pairs = [*zip(rule.columns, rule.columns[1:], strict=False)]
         return [_ordered(by_name[b], a, frame, min_rows) for a, b in reversed(pairs)]
@@ -153,22 +153,37 @@ def _declared(
         return _combinations(rule, frame, by_name, min_rows)
     if rule.kind == "range":
         if rule.bounds is None:
-            return [within(frame, first, rest[0], decimals, min_rows)]
+            return [within(frame, first, rest[0], by_name[first].decimals, min_rows)]
         levels = tuple(level for level, _, _ in rule.bounds)
         lows = tuple(low if np.isfinite(low) else None for _, low, _ in rule.bounds)
         highs = tuple(high if np.isfinite(high) else None for _, _, high in rule.bounds)
         return [Within(first, rest[0], levels, lows, highs)]
+    named = [by_name[name] for name in rule.columns]
     if rule.kind == "product":
-        return [Product(first, tuple(rest), decimals, 1.0 if rule.value is None else rule.value)]
+        return [_product(named[0], named[1:], 1.0 if rule.value is None else rule.value)]
     if rule.kind == "constant":
-        last = by_name[rest[-1]]
-        low = None if last.minimum is None else float(last.minimum)
-        parts = (first, *rest[:-1])
-        return [Sum(last.name, parts, last.decimals, -1.0, float(rule.value or 0.0), low)]
+        return [_total(named[-1], named[:-1], -1.0, float(rule.value or 0.0))]
     if len(rest) == 2:
         values = {n: frame[n].to_numpy(np.float64) for n in rule.columns}
         return [_sum(values, by_name, first, rest[0], rest[1], min_rows)]
-    return [Sum(first, tuple(rest), decimals)]
+    return [_total(named[0], named[1:])]
+
+
+def _total(
+    derived: Column, parts: Sequence[Column], sign: float = 1.0, constant: float = 0.0
+) -> Sum:
+    (names, grids), own = _sources(parts), Grid.of(derived)
+    low, high = own.minimum, own.maximum
+    return Sum(derived.name, names, own.decimals, sign, constant, low, high, grids)
+
+
+def _product(derived: Column, parts: Sequence[Column], factor: float) -> Product:
+    (names, grids), own = _sources(parts), Grid.of(derived)
+    return Product(derived.name, names, own.decimals, factor, own.minimum, own.maximum, grids)
+
+
+def _sources(columns: Sequence[Column]) -> tuple[tuple[str, ...], tuple[Grid, ...]]:
+    return tuple(c.name for c in columns), tuple(map(Grid.of, columns))
 
 
 def _combinations(
@@ -305,7 +320,7 @@ def _factors(frame: pd.DataFrame, columns: list[Column], min_rows: int) -> list[
                 continue
             # A value half-way is rounded up by one program and to even by another.
             if np.array_equal(times(x, factor).round(decimals), y, equal_nan=True):
-                found.append(Product(derived, (source,), decimals, factor))
+                found.append(_product(by_name[derived], [by_name[source]], factor))
                 taken |= {derived, source}
                 break
     return found
@@ -385,7 +400,7 @@ def _sum(
     most = max(varied.values())
     derived = next(name for name in possible if varied[name] * MORE_VARIED >= most)
     if derived == total:
-        return Sum(total, (left, right), by_name[total].decimals)
+        return _total(by_name[total], [by_name[left], by_name[right]])
     other = left if derived == right else right
     difference = _difference(by_name[derived], by_name[total], by_name[other])
     if difference.minimum is None and (values[derived] < 0).sum() < min_rows:
@@ -406,9 +421,9 @@ def _is_exact(part: Column, total: Column, other: Column) -> bool:
 
 
 def _difference(part: Column, total: Column, other: Column) -> Difference:
-    low, high = (None if x is None else float(x) for x in (part.minimum, part.maximum))
-    names = part.name, total.name, other.name
-    return Difference(*names, part.decimals, low, high, other.decimals)
+    own, grids = Grid.of(part), (Grid.of(total), Grid.of(other))
+    ends = own.minimum, own.maximum
+    return Difference(part.name, total.name, other.name, own.decimals, *ends, grids)
 
 
 def _is_sum(total: Floats, left: Floats, right: Floats, decimals: int | None) -> bool:

@@ -13,6 +13,7 @@ from synthgen.ask.completion import pool
 from synthgen.cli import app
 from synthgen.config import RunConfig
 from synthgen.conform import conform
+from synthgen.encode.amounts import Grid
 from synthgen.encode.relations import Difference, Lookup, Product, Relation, Sum
 from synthgen.errors import ConfigError
 from synthgen.schema import Column, TableSchema
@@ -38,6 +39,11 @@ def cells(**columns: list[float | str | None]) -> tuple[pd.DataFrame, pd.DataFra
         (Difference("a", "t", "b", 0, None), {"t": None, "a": 2.0, "b": 3.0}, {"t": 5.0}),
         (Difference("a", "t", "b", 0, None), {"t": 5.0, "a": 2.0, "b": None}, {"b": 3.0}),
         (Product("y", ("x",), 1, 0.5), {"y": 3.0, "x": None}, {"x": 6.0}),
+        (
+            Product("y", ("n", "x"), 2, grids=(Grid(0), Grid(2))),
+            {"y": 10.0, "n": 3.0, "x": None},
+            {"x": 3.33},
+        ),
     ],
 )
 def test_what_a_known_value_decides_is_solved(
@@ -66,6 +72,21 @@ def test_drawn_parts_are_scaled_to_a_known_total() -> None:
     known = pd.DataFrame({"t": [True], "a": [False], "b": [False]})
     Sum("t", ("a", "b"), 0).settle(frame, pd.Series([20.0]), known)
     assert frame.loc[0, ["a", "b"]].tolist() == [5.0, 15.0]
+
+
+def test_drawn_factors_make_a_known_product_as_their_columns_can_hold_it() -> None:
+    product = Product("y", ("n", "x"), 2, grids=(Grid(0, 1.0), Grid(2, 0.0)))
+    frame = pd.DataFrame({"n": [8.0, 8.0, np.nan], "x": [4.5, 4.5, np.nan]})
+    given = pd.Series([37.44, 37.41, 2.5])
+    known = pd.DataFrame({"y": [True] * 3, "n": [False] * 3, "x": [False] * 3})
+    product.settle(frame, given, known)
+    # 37.41 is 3 * 29 * 43 cents: of 8 pieces none costs whole cents, of 3 each 12.47
+    assert frame["n"].tolist() == [8, 3, 1]
+    assert frame["x"].tolist() == [4.68, 12.47, 2.5]
+    prime = Product("y", ("n", "m"), 0, grids=(Grid(0, 2.0), Grid(0, 2.0)))
+    frame = pd.DataFrame({"n": [3.0], "m": [4.0]})
+    prime.settle(frame, pd.Series([11.0]), known.rename(columns={"x": "m"}).head(1))
+    assert frame.loc[0].tolist() == [3, 4]  # only near
 
 
 def test_rubins_rules() -> None:

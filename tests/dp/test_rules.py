@@ -9,6 +9,7 @@ import pytest
 from synthgen.config import RunConfig
 from synthgen.constraints import broken
 from synthgen.dp.domain import check_public, domains, modelled
+from synthgen.encode.amounts import Grid
 from synthgen.encode.groups import Combined, Within
 from synthgen.encode.relations import Difference, Excess, Gap, Lookup, Product, Sum
 from synthgen.errors import ConfigError
@@ -96,7 +97,8 @@ def test_relations_are_those_of_the_schema_and_the_rest_has_bounds() -> None:
     relations, left = modelled(SCHEMA)
     kinds = [type(r) for r in relations]
     assert kinds == [Within, Difference, Excess, Product, Combined, Lookup, Gap]
-    assert relations[1] == Difference("above", "living", "below", 0, 0.0, 300.0)
+    grids = (Grid(0, 0.0, 400.0), Grid(0, 0.0, 100.0))
+    assert relations[1] == Difference("above", "living", "below", 0, 0.0, 300.0, grids)
     by_name = {c.name: c for c in left}
     assert set(by_name) == {"living", "below", "low", "high", "days", "city", "arrived", "left",
                             "fare"}  # fmt: skip
@@ -123,7 +125,10 @@ def test_relations_are_those_of_the_schema_and_the_rest_has_bounds() -> None:
 def test_what_may_be_missing_derives_the_total() -> None:
     columns = tuple(replace(c, nullable=True) for c in SCHEMA.columns[:3])
     schema = TableSchema(name="s", columns=columns, constraints=SCHEMA.constraints[:1])
-    assert modelled(schema)[0] == (Sum("living", ("above", "below"), 0),)
+    grids = (Grid(0, 0.0, 300.0), Grid(0, 0.0, 100.0))
+    assert modelled(schema)[0] == (
+        Sum("living", ("above", "below"), 0, minimum=0.0, maximum=400.0, grids=grids),
+    )
 
 
 @pytest.mark.parametrize("engine", ["tree", pytest.param("network", marks=pytest.mark.slow)])
