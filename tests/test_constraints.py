@@ -249,41 +249,67 @@ def test_a_factor_moves_where_the_product_would_leave_its_bounds() -> None:
     assert frame["sum"].tolist() == [20.0, 29.6, 30.0, 6.0]
 
 
-def test_rules_hold_whatever_is_drawn_where_derived_columns_have_bounds() -> None:
+BOUNDED = (
+    Constraint(kind="sum", columns=("t", "a", "b", "c")),
+    Constraint(kind="product", columns=("sum", "n", "each")),
+)
+
+
+@pytest.fixture(scope="module")
+def bounded() -> RealTable:
+    """A total of 30 to 80 and a product of 5 to 90, whose parts alone could make any."""
     rng = np.random.default_rng(0)
-    parts, n, each = (
-        rng.integers(0, 40, (3, 4_000)),
-        rng.integers(1, 9, 4_000),
-        rng.gamma(2, 9, 4_000),
-    )
-    frame = pd.DataFrame(dict(zip("abc", parts, strict=True))).assign(n=n, each=each.round(2) + 1)
-    frame = frame.assign(t=frame["a"] + frame["b"] + frame["c"])
-    frame = frame.assign(sum=(frame["n"] * frame["each"]).round(2)).astype(float)
+    parts, n = rng.integers(0, 40, (3, 4_000)), rng.integers(1, 9, 4_000)
+    frame = pd.DataFrame(dict(zip("abc", parts, strict=True)))
+    frame = frame.assign(t=parts.sum(axis=0), n=n, each=(rng.gamma(2, 9, 4_000) + 1).round(2))
+    frame = frame.assign(sum=(n * frame["each"]).round(2)).astype(float)
     frame = frame[frame["t"].between(30, 80) & frame["sum"].between(5, 90)].reset_index(drop=True)
-    bounds = {"t": (30, 80), "sum": (5, 90), "n": (1, None), "a": (0, None)}
-    columns = tuple(
-        Column(name=str(name), kind="numeric", decimals=2 if name in ("each", "sum") else 0,
-               minimum=bounds.get(str(name), (None,))[0],
-               maximum=bounds.get(str(name), (None, None))[1])
-        for name in frame
-    )  # fmt: skip
-    rules = (
-        Constraint(kind="sum", columns=("t", "a", "b", "c")),
-        Constraint(kind="product", columns=("sum", "n", "each")),
-    )
-    declared = TableSchema(name="x", columns=columns, constraints=rules)
-    encoder = TableEncoder.fit(frame, declared, EncodeConfig(), seed=0)
-    table = encoder.transform(frame)
+    ends = {"t": (30, 80), "sum": (5, 90), "n": (1, None), "a": (0, None)}
+    columns = []
+    for name in frame.columns:
+        (low, high), decimals = ends.get(name, (None, None)), 2 if name in ("each", "sum") else 0
+        columns.append(
+            Column(name=name, kind="numeric", decimals=decimals, minimum=low, maximum=high)
+        )
+    declared = TableSchema(name="x", columns=tuple(columns), constraints=BOUNDED)
+    return RealTable(declared, frame)
+
+
+def assert_kept(frame: pd.DataFrame, schema: TableSchema) -> None:
+    counter = constraints.Broken(schema)
+    counter.add(frame)
+    assert counter.counts() == dict.fromkeys(BOUNDED, 0)
+    assert frame["t"].between(30, 80).all()
+    assert frame["sum"].between(5, 90).all()
+    for column in schema.columns:
+        assert (frame[column.name] == frame[column.name].round(column.decimals or 0)).all()
+
+
+def test_rules_hold_whatever_is_drawn_where_derived_columns_have_bounds(
+    bounded: RealTable,
+) -> None:
+    encoder = TableEncoder.fit(bounded, bounded.schema, EncodeConfig(), seed=0)
+    table, rng = encoder.transform(bounded), np.random.default_rng(1)
     for tokens in table.tokens.T:
         rng.shuffle(tokens)
-    drawn = encoder.inverse_transform(table, None)
-    counter = constraints.Broken(declared)
-    counter.add(drawn)
-    assert counter.counts() == dict.fromkeys(rules, 0)
-    assert drawn["t"].between(30, 80).all()
-    assert drawn["sum"].between(5, 90).all()
-    pd.testing.assert_frame_equal(drawn, drawn.round(2))
-    assert (drawn["n"] % 1 == 0).all()
+    assert_kept(encoder.inverse_transform(table, None), bounded.schema)
+
+
+def test_rules_hold_whatever_is_asked_for(bounded: RealTable) -> None:
+    config = RunConfig.build({"train": {"steps": 20, "critic_steps": 0, "width": 16, "depth": 1}})
+    fitted = Synthesizer.fit(bounded, config=config, seed=0, device="cpu")
+    real, schema = bounded.data.head(300), bounded.schema
+    assert_kept(fitted.sample(500, seed=1, where=["a >= 7", "each <= 11.11"]).data, schema)
+    for names in (["t"], ["a"], ["t", "c"], ["sum"], ["n"], ["sum", "each"]):
+        [made] = fitted.complete(real[names], seed=0)
+        assert_kept(made, schema)
+        pd.testing.assert_frame_equal(made[names], real[names])
+    [varied] = fitted.complete(real, seed=0, vary=0.5)
+    assert_kept(varied, schema)
+    gaps = real.mask(np.random.default_rng(2).random(real.shape) < 0.3)
+    for multiple in (None, 1):
+        [filled] = fitted.impute(gaps, seed=0, multiple=multiple)
+        assert_kept(filled, schema)
 
 
 def test_the_real_table_of_a_rule_has_it_in_its_type(sales: Path) -> None:

@@ -112,7 +112,8 @@ class Completion:
         reduced, is_known, before = self._reduce(frame, known)
         if vary:
             is_known &= stream(seed, "vary").random(is_known.shape) >= vary
-            before, known = self._free(before, len(frame)), self._own(is_known)
+            known = self._own(is_known)
+            before = [(seen, known[was_known.columns]) for seen, was_known in before]
         encoded, mask = self._encode(reduced, is_known)
         allow = self._allowed(before, present, len(frame))
         return Asked(frame, known, reduced, is_known, before, encoded, mask, allow)
@@ -202,13 +203,6 @@ class Completion:
         filled = self.encoder.decode_reduced(drawn, habits)
         columns = filled.columns
         return filled.where(~known[columns], reduced[columns])
-
-    def _free(self, before: Sequence[Before], n: int) -> list[Before]:
-        """Return `before` for `n` rows with nothing known, so that computed columns follow."""
-        return [
-            (frame.reindex(range(n)), pd.DataFrame(False, range(n), known.columns))
-            for frame, known in before
-        ]
 
     def _own(self, known: pd.DataFrame) -> pd.DataFrame:
         """Return which cells of whole rows stay as they are: none of computed columns."""

@@ -65,7 +65,8 @@ def satisfying(
     """Return the rows of a drawn `frame` that satisfy every condition.
 
     Cells that a bound cuts are moved inside it, in place; rows whose computed columns do not
-    satisfy a condition, and rows that were moved out of their group's range, are left out.
+    satisfy a condition, and rows that were moved so that they break a rule or leave their group's
+    range, are left out.
     """
     schema = encoder.schema
     for condition in conditions:
@@ -75,6 +76,8 @@ def satisfying(
     holds = np.ones(len(frame), bool)
     for condition in conditions:
         holds &= condition.holds(frame[condition.column], schema.column(condition.column))
+    if conditions:
+        holds &= ~encoder.broken(frame)
     for relation in encoder.relations if conditions else ():
         if isinstance(relation, Within):
             holds &= ~relation.outside(frame)

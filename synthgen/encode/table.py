@@ -252,6 +252,13 @@ class TableEncoder:
         """Return the modelled columns of a restored frame in schema order, dtypes and bounds."""
         return pd.DataFrame({c.name: _canonical(frame[c.name], c) for c in self.schema.modelled})
 
+    def broken(self, frame: pd.DataFrame) -> npt.NDArray[np.bool_]:
+        """Return which rows (N,) of a canonical frame contradict a relation."""
+        broken = np.zeros(len(frame), bool)
+        for _, rows in _broken(self.relations, frame, self.schema):
+            broken |= rows
+        return broken
+
     def to_json(self) -> str:
         """Return the fitted state as JSON; every number in it stands for k rows."""
         parts = [
