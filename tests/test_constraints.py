@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pandas as pd
 import pytest
 
 from synthgen import constraints
+from synthgen.ask.restriction import restriction
 from synthgen.checks.expectations import check_frames
 from synthgen.config import EncodeConfig, RunConfig
 from synthgen.conform import conform, violations
@@ -310,6 +312,21 @@ def test_rules_hold_whatever_is_asked_for(bounded: RealTable) -> None:
     for multiple in (None, 1):
         [filled] = fitted.impute(gaps, seed=0, multiple=multiple)
         assert_kept(filled, schema)
+
+
+def test_a_total_and_the_part_that_is_learnt_are_missing_together() -> None:
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.integers(0, 3, (400, 2)), columns=list("ab"), dtype=float)
+    frame["t"] = frame["a"] + frame["b"]
+    frame.loc[:99] = NONE
+    declared = schema(Constraint(kind="sum", columns=("t", "a", "b")))
+    declared = replace(declared, columns=NUMBERS[:3])
+    encoder = TableEncoder.fit(frame, declared, EncodeConfig(), seed=0)
+    [((one, other), weights)] = restriction(encoder).pairs.items()
+    assert [encoder.parts[i].column for i in (one, other)] == ["t", encoder.relations[0].other]
+    # levels: missing and 0, 1, 2 of a part; missing and 0 to 4 of the total
+    both = np.isfinite(weights)
+    assert both.tolist() == [[True, False, False, False]] + [[False, True, True, True]] * 5
 
 
 def test_the_real_table_of_a_rule_has_it_in_its_type(sales: Path) -> None:

@@ -21,7 +21,7 @@ from synthgen.encode.column import Codes, ColumnEncoder, EncodedTable, Floats, L
 from synthgen.encode.datetime import from_microseconds, join
 from synthgen.encode.groups import Combined, Within
 from synthgen.encode.numeric import NumericEncoder
-from synthgen.encode.relations import Relation, from_json, reduce
+from synthgen.encode.relations import Difference, Relation, from_json, reduce
 from synthgen.encode.search import find
 from synthgen.errors import DataError
 from synthgen.rng import stream
@@ -114,7 +114,8 @@ class TableEncoder:
     def absences(self) -> npt.NDArray[np.bool_]:
         """Whether the second part is missing wherever the first is, (P, P).
 
-        As `absent` says, and the clock of a datetime with its days.
+        As `absent` says; and together days and clock of a datetime, a total and the part of it that
+        is learnt.
         """
         out = as_matrix(self.absent, len(self.parts))
         place = {(part.column, part.view): i for i, part in enumerate(self.parts)}
@@ -122,6 +123,10 @@ class TableEncoder:
             if view == "clock":
                 days = place[column, "days"]
                 out[days, clock] = out[clock, days] = True
+        for relation in self.relations:
+            if isinstance(relation, Difference):
+                total, other = (place[n, "value"] for n in (relation.total, relation.other))
+                out[total, other] = out[other, total] = True
         possible = np.array([part.encoder.prior[0] > 0 for part in self.parts])
         return np.asarray(out & possible & possible[:, None])
 
