@@ -10,12 +10,12 @@ import pandas as pd
 import pytest
 
 from synthgen import constraints
-from synthgen.ask.restriction import restriction
 from synthgen.checks.expectations import check_frames
 from synthgen.config import EncodeConfig, RunConfig
 from synthgen.conform import conform, violations
 from synthgen.encode.amounts import Grid
-from synthgen.encode.relations import Excess, Product, Relation, Sum
+from synthgen.encode.relations import Difference, Excess, Product, Relation, Sum
+from synthgen.encode.search import find
 from synthgen.encode.table import TableEncoder
 from synthgen.errors import DataError, SchemaError
 from synthgen.pipeline import draft_schema
@@ -242,6 +242,20 @@ def test_parts_move_inside_their_own_bounds_where_the_total_would_leave_its() ->
     assert frame.loc[0].tolist() == [80.0, 17.0, 8.0, 105.0]
 
 
+def test_an_order_holds_where_its_columns_have_bounds() -> None:
+    columns = (NUMBERS[1], replace(NUMBERS[2], minimum=20), replace(NUMBERS[3], maximum=70))
+    order = Constraint(kind="order", columns=("a", "b", "c"))
+    declared = TableSchema(name="x", columns=columns, constraints=(order,))
+    frame = pd.DataFrame({"a": [5.0, 90.0, 30.0], "b": [0.0, 8.0, NONE], "c": [2.0, 3.0, 40.0]})
+    relations = find(frame, columns, min_rows=10, constraints=[order])
+    for relation in reversed(relations):
+        relation.restore(frame)
+    assert frame["a"].tolist() == [5, 70, 30]
+    assert frame["b"].tolist()[:2] == [20, 70]
+    assert frame["c"].tolist() == [22, 70, 40]
+    assert not constraints.broken(order, frame, declared).any()
+
+
 def test_a_factor_moves_where_the_product_would_leave_its_bounds() -> None:
     frame = pd.DataFrame({"n": [8.0, 8.0, 80.0, 0.0], "each": [2.5, 4.5, 4.5, 1.5]})
     grids = (Grid(0, 0.0), Grid(1, 1.0))
@@ -322,11 +336,10 @@ def test_a_total_and_the_part_that_is_learnt_are_missing_together() -> None:
     declared = schema(Constraint(kind="sum", columns=("t", "a", "b")))
     declared = replace(declared, columns=NUMBERS[:3])
     encoder = TableEncoder.fit(frame, declared, EncodeConfig(), seed=0)
-    [((one, other), weights)] = restriction(encoder).pairs.items()
-    assert [encoder.parts[i].column for i in (one, other)] == ["t", encoder.relations[0].other]
-    # levels: missing and 0, 1, 2 of a part; missing and 0 to 4 of the total
-    both = np.isfinite(weights)
-    assert both.tolist() == [[True, False, False, False]] + [[False, True, True, True]] * 5
+    [difference] = encoder.relations
+    assert isinstance(difference, Difference)
+    assert {p.column for p in encoder.parts} == {difference.total, difference.other}
+    assert encoder.absences.tolist() == [[False, True], [True, False]]
 
 
 def test_the_real_table_of_a_rule_has_it_in_its_type(sales: Path) -> None:

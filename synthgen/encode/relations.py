@@ -469,11 +469,19 @@ class Excess:
     """A number that never lies below another one is modelled as what it exceeds it by.
 
     Where the lower one is missing, as itself.
+
+    Attributes
+    ----------
+    minimum, maximum : float or None
+        Of `derived`, and the maximum of all that it may not exceed itself: the lower number stays
+        below that, too.
     """
 
     derived: str
     lower: str
     decimals: int | None
+    minimum: float | None = None
+    maximum: float | None = None
 
     @property
     def replaced(self) -> Column | None:
@@ -493,9 +501,12 @@ class Excess:
 
     def restore(self, frame: pd.DataFrame, known: pd.DataFrame | None = None) -> None:
         """Add the lower one."""
+        free = _free(known, (self.lower,), frame)[:, 0]
         excess, lower = frame[self.derived], frame[self.lower]
+        frame[self.lower] = lower = lower.where(~free, lower.clip(upper=self.maximum))
         value = (lower + excess.clip(lower=0)).where(lower.notna(), excess)
-        frame[self.derived] = value if self.decimals is None else value.round(self.decimals)
+        value = value if self.decimals is None else value.round(self.decimals)
+        frame[self.derived] = value.clip(self.minimum, self.maximum)
 
     def broken(self, frame: pd.DataFrame) -> Bools:
         """Return which rows lie below."""

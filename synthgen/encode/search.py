@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -143,8 +144,7 @@ def _declared(
     by_name = {c.name: c for c in columns}
     first, *rest = rule.columns
     if rule.kind == "order":
-        pairs = [*zip(rule.columns, rule.columns[1:], strict=False)]
-        return [_ordered(by_name[b], a, frame, min_rows) for a, b in reversed(pairs)]
+        return _ordered([by_name[name] for name in rule.columns], frame, min_rows)
     if rule.kind == "lookup":
         counts = frame[first].value_counts(dropna=False)
         lookup = _lookup(frame, first, rest[0], counts.index[counts >= min_rows])
@@ -217,12 +217,24 @@ def _written(row: Sequence[str], columns: Sequence[Column]) -> str:
     return json.dumps(values)
 
 
-def _ordered(upper: Column, lower: str, frame: pd.DataFrame, min_rows: int) -> Relation:
-    if upper.kind == "numeric":
-        return Excess(upper.name, lower, upper.decimals)
-    unit = float(dt.MICROSECONDS[upper.resolution])
-    middle = _middle(dt.to_microseconds(frame[lower]), min_rows)
-    return Gap(upper.name, lower, unit, upper.timezone, middle)
+def _ordered(columns: Sequence[Column], frame: pd.DataFrame, min_rows: int) -> list[Relation]:
+    found: list[Relation] = []
+    maxima: list[float] = []
+    for lower, upper in reversed([*pairwise(columns)]):
+        if upper.kind == "datetime":
+            found.append(_gap(upper, lower, frame, min_rows))
+            continue
+        own = Grid.of(upper)
+        maxima += [] if own.maximum is None else [own.maximum]
+        high = min(maxima, default=None)
+        found.append(Excess(upper.name, lower.name, own.decimals, own.minimum, high))
+    return found
+
+
+def _gap(later: Column, earlier: Column, frame: pd.DataFrame, min_rows: int) -> Gap:
+    unit = float(dt.MICROSECONDS[later.resolution])
+    middle = _middle(dt.to_microseconds(frame[earlier.name]), min_rows)
+    return Gap(later.name, earlier.name, unit, later.timezone, middle)
 
 
 def _middle(values: Floats, k: int) -> float:
@@ -287,7 +299,7 @@ def _gaps(frame: pd.DataFrame, columns: list[Column], min_rows: int) -> list[Rel
             if gap[both].min() >= 0 and spread < 0.5 * b[both].std():
                 best = (spread, earlier) if best is None or spread < best[0] else best
         if best:
-            found.append(_ordered(later, best[1].name, frame, min_rows))
+            found.append(_gap(later, best[1], frame, min_rows))
             taken |= {later.name, best[1].name}
     return found
 
