@@ -191,14 +191,16 @@ def no_sum(total: pd.Series, parts: Sequence[pd.Series], decimals: int | None) -
 def no_product(
     derived: pd.Series, parts: Sequence[pd.Series], decimals: int | None, factor: float
 ) -> Bools:
-    """Return where `derived` is not the product, rounded to its decimals; row by row."""
+    """Return where `derived` is not the product, rounded to its decimals; row by row.
+
+    What lies half-way may be rounded up or down: programs differ.
+    """
     y = derived.to_numpy(np.float64)
-    x = np.stack([p.to_numpy(np.float64) for p in parts]).prod(axis=0)
-    product = times(x, factor)
-    if decimals is None:
-        return np.asarray(~np.isclose(y, product, rtol=1e-9, atol=0, equal_nan=True))
-    product = product.round(decimals)
-    return np.asarray((product != y) & ~(np.isnan(product) & np.isnan(y)))
+    product = times(np.stack([p.to_numpy(np.float64) for p in parts]).prod(axis=0), factor)
+    noise = 1e-9 * np.abs(product)
+    slack = noise if decimals is None else noise + 0.5 * 10.0**-decimals
+    apart = np.isnan(product) != np.isnan(y)
+    return np.asarray(apart | (np.abs(product - y) > slack))
 
 
 def times(x: Floats, factor: float) -> Floats:

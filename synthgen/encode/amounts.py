@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,9 @@ from synthgen.encode.column import Floats
 from synthgen.schema import Column
 
 Bools = npt.NDArray[np.bool_]
+#: Where a program rounds what lies half-way between two numbers.
+Halves = Literal["even", "up", "down"]
+HALVES: tuple[Halves, ...] = ("even", "up", "down")
 #: A factor moves by so many of its steps at most to make a product exact.
 STEPS = 100
 
@@ -104,10 +108,25 @@ def to_total(parts: Floats, wanted: Floats, free: Bools, grids: Sequence[Grid]) 
     return out
 
 
-def product(parts: Floats, factor: float, decimals: int | None) -> Floats:
+def product(parts: Floats, factor: float, decimals: int | None, halves: Halves = "even") -> Floats:
     """Return the (N,) rounded products of (N, P) `parts` and `factor`."""
     made = times(parts.prod(axis=1), factor)
-    return made if decimals is None else made.round(decimals)
+    return made if decimals is None else rounded(made, decimals, halves)
+
+
+def rounded(values: Floats, decimals: int, halves: Halves) -> Floats:
+    """Return (N,) numbers rounded; what lies half-way goes to the even digit, or by its size.
+
+    >>> halves = np.array([0.5, 1.5, -1.5])
+    >>> [rounded(halves, 0, to).tolist() for to in ("even", "up", "down")]
+    [[0.0, 2.0, -2.0], [1.0, 2.0, -2.0], [0.0, 1.0, -1.0]]
+    """
+    if halves == "even":
+        return values.round(decimals)
+    units = np.abs(values) * 10.0**decimals
+    slack = 1e-9 + 1e-14 * units
+    whole = np.floor(units + 0.5 + slack) if halves == "up" else np.ceil(units - 0.5 - slack)
+    return np.asarray(np.copysign(whole / 10.0**decimals, values) + 0.0)
 
 
 def to_range(

@@ -21,6 +21,7 @@ from synthgen.encode import datetime as dt
 from synthgen.encode.amounts import (
     Bools,
     Grid,
+    Halves,
     product,
     quotient,
     to_product,
@@ -281,6 +282,8 @@ class Product(_Dropped):
         Of `derived`; where it would lie beyond, a part is moved.
     grids : tuple of Grid
         What each part can be; empty: any number.
+    halves : {"even", "up", "down"}
+        Where a product half-way between two numbers is rounded to.
     """
 
     derived: str
@@ -290,6 +293,7 @@ class Product(_Dropped):
     minimum: float | None = None
     maximum: float | None = None
     grids: tuple[Grid, ...] = ()
+    halves: Halves = "even"
 
     def restore(self, frame: pd.DataFrame, known: pd.DataFrame | None = None) -> None:
         """Multiply and round."""
@@ -298,7 +302,7 @@ class Product(_Dropped):
             free = _free(known, self.parts, frame)
             parts = to_range(parts, free, self._grids, self.factor, made)
             _put(frame, self.parts, parts)
-        frame[self.derived] = product(parts, self.factor, self.decimals)
+        frame[self.derived] = product(parts, self.factor, self.decimals, self.halves)
 
     @property
     def _grids(self) -> tuple[Grid, ...]:

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from synthgen.constraints import said, times
+from synthgen.constraints import said
 from synthgen.encode import datetime as dt
-from synthgen.encode.amounts import Grid
+from synthgen.encode.amounts import HALVES, Grid, Halves, product
 from synthgen.encode.categorical import MIN_RARE_SHARE, RARE
 from synthgen.encode.column import Floats
 from synthgen.encode.evidence import of_levels
@@ -160,7 +160,12 @@ def _declared(
         return [Within(first, rest[0], levels, lows, highs)]
     named = [by_name[name] for name in rule.columns]
     if rule.kind == "product":
-        return [_product(named[0], named[1:], 1.0 if rule.value is None else rule.value)]
+        relation = _product(named[0], named[1:], 1.0 if rule.value is None else rule.value)
+        made, *parts = (frame[name].to_numpy(np.float64) for name in rule.columns)
+        if relation.decimals is None:
+            return [relation]
+        halves = _halves(np.column_stack(parts), relation.factor, relation.decimals, made)
+        return [relation if halves is None else replace(relation, halves=halves)]
     if rule.kind == "constant":
         return [_total(named[-1], named[:-1], -1.0, float(rule.value or 0.0))]
     if len(rest) == 2:
@@ -330,12 +335,19 @@ def _factors(frame: pd.DataFrame, columns: list[Column], min_rows: int) -> list[
             factor = _factor(x, y, 0.5 * 10.0**-decimals)
             if factor is None:
                 continue
-            # A value half-way is rounded up by one program and to even by another.
-            if np.array_equal(times(x, factor).round(decimals), y, equal_nan=True):
-                found.append(_product(by_name[derived], [by_name[source]], factor))
+            halves = _halves(x[:, None], factor, decimals, y)
+            if halves is not None:
+                relation = _product(by_name[derived], [by_name[source]], factor)
+                found.append(replace(relation, halves=halves))
                 taken |= {derived, source}
                 break
     return found
+
+
+def _halves(parts: Floats, factor: float, decimals: int, made: Floats) -> Halves | None:
+    """Return how half-way products (N,) of (N, P) parts were rounded, None if they are others."""
+    made_by = {h: product(parts, factor, decimals, h) for h in HALVES}
+    return next((h for h, x in made_by.items() if np.array_equal(x, made, equal_nan=True)), None)
 
 
 def _factor(x: Floats, y: Floats, slack: float) -> float | None:

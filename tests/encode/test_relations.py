@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from synthgen.constraints import no_product
 from synthgen.encode.amounts import Grid
 from synthgen.encode.relations import (
     Difference,
@@ -190,14 +191,21 @@ def test_one_row_breaks_a_factor() -> None:
     assert search(frame, number("y"), number("x")) == ()
 
 
-@pytest.mark.parametrize("shift", [0, 0.5])
-def test_halves_are_restored_exactly_or_not_at_all(shift: float) -> None:
+@pytest.mark.parametrize(("shift", "halves"), [(0, "down"), (0.5, "up")])
+def test_halves_are_restored_as_they_were_rounded(shift: float, halves: str) -> None:
     # 1 / 2 is 0 or 1, 3 / 2 is 1 or 2, and numpy rounds both to even.
     x = RNG.integers(0, 1_000, N).astype(float)
-    frame = pd.DataFrame({"x": x, "y": np.floor(x / 2 + shift)})
-    columns = number("x"), number("y")
-    found = search(frame, *columns)
-    pd.testing.assert_frame_equal(restored(found, frame, *columns), frame)
+    frame = pd.DataFrame({"y": np.floor(x / 2 + shift), "x": x})
+    columns = number("y"), number("x")
+    for rules in ((), (Constraint(kind="product", columns=("y", "x"), value=0.5),)):
+        found = find(frame, columns, min_rows=10, constraints=rules)
+        assert [r.halves for r in found if isinstance(r, Product)] == [halves]
+        pd.testing.assert_frame_equal(restored(found, frame, *columns), frame)
+
+
+def test_a_half_may_be_rounded_either_way_by_a_rule() -> None:
+    y, x = pd.Series([8.41, 8.42, 8.43]), pd.Series([99.0, 99.0, 99.0])  # .085 x 99 = 8.415
+    assert no_product(y, [x], 2, 0.085).tolist() == [False, False, True]
 
 
 # --- dates
