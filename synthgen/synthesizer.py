@@ -30,7 +30,7 @@ from synthgen.ask.control import AS_LEARNT, Control
 from synthgen.ask.critic import Critic
 from synthgen.ask.impossible import together
 from synthgen.ask.quotas import Quotas, mixed, parse_match, plan
-from synthgen.ask.restriction import restriction, satisfying, style
+from synthgen.ask.restriction import intervals, restriction, satisfying, style
 from synthgen.ask.scoring import Scorer
 from synthgen.ask.translation import translate
 from synthgen.config import (
@@ -444,6 +444,7 @@ class Synthesizer:
     ) -> Iterator[pd.DataFrame]:
         """Yield `n` rows of the modelled columns that satisfy every condition."""
         drawer = self._drawer(seed, restriction(self.encoder, conditions), control)
+        within = intervals(self.encoder, conditions)
         done = tried = 0
         while done < n:
             first = tried // BLOCK
@@ -454,7 +455,7 @@ class Synthesizer:
                 table = drawer.draw(range(first, last))
             except DataError as error:
                 raise DataError(f"{error}: {self._relaxing(conditions, seed)}") from None
-            frame = self.encoder.inverse_transform(table, habits)
+            frame = self.encoder.inverse_transform(table, habits, within)
             tried += len(frame)
             frame = satisfying(self.encoder, frame, conditions).iloc[: n - done]
             hits = done + len(frame)

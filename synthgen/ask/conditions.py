@@ -84,6 +84,19 @@ class Condition:
         step = one_step(value, column, up=self.operator == ">")
         return (None, step) if self.operator == "<" else (step, None)
 
+    def intervals(self, column: Column) -> list[tuple[Any, Any]]:
+        """Return the inclusive bounds of each interval whose values satisfy it, lowest first.
+
+        Of a numeric or datetime column; None for an open end. The null tests set none.
+        """
+        values = [read_value(v, column) for v in self.values]
+        if self.operator == "in":
+            return [(v, v) for v in sorted(set(values))]
+        if self.operator == "!=":
+            below, above = (one_step(values[0], column, up=up) for up in (False, True))
+            return [(None, below), (above, None)]
+        return [self.bounds(column)]
+
 
 def parse(text: str, schema: TableSchema) -> Condition:
     """Read ``COLUMN OP VALUE``, ``COLUMN in (A, B)`` or ``COLUMN is [not] null``.

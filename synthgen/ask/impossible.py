@@ -18,6 +18,7 @@ from synthgen.ask import conditions as cond
 from synthgen.ask.conditions import Condition
 from synthgen.encode.categorical import CategoricalEncoder
 from synthgen.encode.numeric import NumericEncoder, units_within
+from synthgen.encode.table import Part
 from synthgen.errors import ConfigError
 from synthgen.schema import Column, TableSchema
 
@@ -28,13 +29,14 @@ ALIKE = 0.75
 
 
 def no_level(
-    encoder: Any, asked: Sequence[Condition], column: Column, others: Sequence[str]
+    part: Part, asked: Sequence[Condition], column: Column, others: Sequence[str]
 ) -> ConfigError:
     """Return the error for conditions that nothing known of one column satisfies.
 
     Parameters
     ----------
-    encoder : CategoricalEncoder or NumericEncoder
+    part : Part
+        Of the column: the one that none of its levels satisfies.
     asked : sequence of Condition
         Those on the column itself.
     column : Column
@@ -48,9 +50,11 @@ def no_level(
             f"column '{column.name}' decides {names}, and no level that the generator knows "
             f"satisfies all conditions on them: they exclude {both}; drop those on one column"
         )
-    known = _levels(encoder, asked) if isinstance(encoder, CategoricalEncoder) else ""
-    if isinstance(encoder, NumericEncoder):
-        known = _cells(encoder, asked, column)
+    known = "it knows no such time of day"
+    if isinstance(part.encoder, CategoricalEncoder):
+        known = _levels(part.encoder, asked)
+    elif isinstance(part.encoder, NumericEncoder) and part.view != "clock":
+        known = _cells(part.encoder, asked, column)
     return ConfigError(
         f"column '{column.name}': nothing that the generator knows satisfies the condition; {known}"
     )

@@ -1,8 +1,9 @@
 """What conditions ask of an encoder's tokens, and which rows satisfy them in the end.
 
 A generator is conditioned exactly: of each token the share of every level, and of every cell, that
-satisfies the conditions is known. What a token cannot say is seen to afterwards: cells that a bound
-cuts are mended, rows whose computed columns do not satisfy are left out.
+satisfies the conditions is known, and numbers of a cell that a bound cuts are spread over what is
+left of it. What a token cannot say is seen to afterwards: rows are left out whose computed columns
+do not satisfy, or whose day and time of day only do so apart.
 """
 
 from __future__ import annotations
@@ -13,18 +14,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from synthgen.ask import conditions as cond
 from synthgen.ask.conditions import Condition, known_column
 from synthgen.ask.control import Control, numbers
-from synthgen.ask.impossible import as_number, no_level
+from synthgen.ask.impossible import no_level
+from synthgen.encode import datetime as dt
 from synthgen.encode.categorical import CategoricalEncoder
+from synthgen.encode.column import Floats
 from synthgen.encode.groups import Combined, Within
-from synthgen.encode.numeric import NumericEncoder, units_within
+from synthgen.encode.numeric import EVERYWHERE, Intervals, NumericEncoder
 from synthgen.encode.relations import Lookup
 from synthgen.encode.table import TableEncoder
 from synthgen.errors import ConfigError
 from synthgen.gan.sample import Restriction, Style
-from synthgen.schema import Column
+from synthgen.schema import Column, Resolution
 from synthgen.table import canonical_dtype
 
 
@@ -38,7 +40,7 @@ def restriction(encoder: TableEncoder, conditions: Sequence[Condition] = ()) -> 
     """
     weights: dict[int, np.ndarray] = {}
     first: list[int] = []
-    layout = encoder.layout
+    layout, within = encoder.layout, intervals(encoder, conditions)
     fine_at = layout.fine_at
     for i, part in enumerate(encoder.parts):
         column = encoder.column(part.column)
@@ -46,12 +48,16 @@ def restriction(encoder: TableEncoder, conditions: Sequence[Condition] = ()) -> 
         asked = [c for c in asked if c.column == part.column]
         lookups = _lookups(encoder, part.column, conditions)
         coarse, fine = _possible(part.encoder)
-        if (asked or lookups) and part.view != "clock":
-            share = _share(part.encoder, asked, column, lookups)
+        share: tuple[np.ndarray, np.ndarray | float] | None = None
+        if isinstance(part.encoder, NumericEncoder) and i in within:
+            share = _of_cells(part.encoder, within[i], asked)
+        elif isinstance(part.encoder, CategoricalEncoder) and (asked or lookups):
+            share = _of_levels(part.encoder, asked, column, lookups), 0.0
+        if share is not None:
             coarse, fine = coarse + share[0], None if fine is None else fine + share[1]
             if not np.isfinite(coarse).any():
                 decided = list(dict.fromkeys(r.derived for r, _, _ in lookups))
-                raise no_level(part.encoder, asked, column, decided)
+                raise no_level(part, asked, column, decided)
             first.append(i)
         weights[i] = coarse
         if fine is not None:
@@ -59,28 +65,39 @@ def restriction(encoder: TableEncoder, conditions: Sequence[Condition] = ()) -> 
     return Restriction(weights, tuple(first), _pairs(encoder), encoder.absences)
 
 
+def intervals(encoder: TableEncoder, conditions: Sequence[Condition]) -> dict[int, Intervals]:
+    """Return, for each part of a number or date that is asked of, where its numbers lie.
+
+    Of dates these are all days, and all times of day, of some moment that satisfies. Where whole
+    days do, every time of day is one, and none is listed.
+    """
+    views = {(part.column, part.view) for part in encoder.parts}
+    found: dict[int, Intervals] = {}
+    for i, part in enumerate(encoder.parts):
+        column = encoder.column(part.column)
+        asked = [c for c in conditions if c.column == part.column]
+        is_number = isinstance(part.encoder, NumericEncoder)
+        if not asked or not is_number or column.name in encoder.computed:
+            continue
+        ends = _common(asked, column)
+        if part.view == "days":
+            ends = _days(ends, midnights=(part.column, "clock") not in views)
+        elif part.view == "clock":
+            if (np.diff(dt.to_days(ends)) > 1).any():
+                continue
+            ends = _clocks(ends, column.resolution)
+        found[i] = [(low, high) for low, high in ends.tolist()]
+    return found
+
+
 def satisfying(
     encoder: TableEncoder, frame: pd.DataFrame, conditions: Sequence[Condition]
 ) -> pd.DataFrame:
-    """Return the rows of a drawn `frame` that satisfy every condition.
-
-    Cells that a bound cuts are moved inside it, in place; rows whose computed columns do not
-    satisfy a condition, and rows that were moved so that they break a rule or leave their group's
-    range, are left out.
-    """
-    schema = encoder.schema
-    for condition in conditions:
-        column = schema.column(condition.column)
-        if column.name not in encoder.computed:
-            frame[column.name] = _mend(frame[column.name], condition, column)
+    """Return the rows of a drawn `frame` that satisfy every condition."""
     holds = np.ones(len(frame), bool)
     for condition in conditions:
-        holds &= condition.holds(frame[condition.column], schema.column(condition.column))
-    if conditions:
-        holds &= ~encoder.broken(frame)
-    for relation in encoder.relations if conditions else ():
-        if isinstance(relation, Within):
-            holds &= ~relation.outside(frame)
+        column = encoder.schema.column(condition.column)
+        holds &= condition.holds(frame[condition.column], column)
     return frame if holds.all() else frame[holds].reset_index(drop=True)
 
 
@@ -166,90 +183,85 @@ def _possible(encoder: Any) -> tuple[np.ndarray, np.ndarray | None]:
     return coarse, fine
 
 
-def _share(
-    encoder: Any,
+def _of_levels(
+    encoder: CategoricalEncoder,
     asked: Sequence[Condition],
     column: Column,
     lookups: Sequence[tuple[Lookup | Combined, Condition, Column]],
-) -> tuple[np.ndarray, np.ndarray | float]:
-    """Return the log share of each level, and of each cell, that satisfies every condition."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        if isinstance(encoder, CategoricalEncoder):
-            texts = pd.Series(encoder.texts, dtype="str")
-            values = texts
-            if column.kind == "boolean":
-                values = texts.map({"False": False, "True": True}).astype("boolean")
-            holds = [c.holds(values, column) for c in asked]
-            for relation, condition, derived in lookups:
-                frame = pd.DataFrame({relation.source: texts})
-                relation.restore(frame)
-                decided = frame[relation.derived].astype(canonical_dtype(derived))  # type: ignore[call-overload]
-                holds.append(condition.holds(decided, derived))
-            return np.log(np.all(holds, axis=0).astype(float)), 0.0
-        assert isinstance(encoder, NumericEncoder)
-        share = _between(encoder, *cond.common_bounds(asked, column), column)
-        share[0] = 1
-        for condition in asked:
-            share *= _overlap(encoder, condition, column)
-        prior = np.ones_like(share) if encoder.fine_prior is None else encoder.fine_prior
+) -> np.ndarray:
+    """Return the log share, 0 or -inf, of each level (L,) that satisfies every condition."""
+    texts = pd.Series(encoder.texts, dtype="str")
+    values = texts
+    if column.kind == "boolean":
+        values = texts.map({"False": False, "True": True}).astype("boolean")
+    holds = [c.holds(values, column) for c in asked]
+    for relation, condition, derived in lookups:
+        frame = pd.DataFrame({relation.source: texts})
+        relation.restore(frame)
+        decided = frame[relation.derived].astype(canonical_dtype(derived))  # type: ignore[call-overload]
+        holds.append(condition.holds(decided, derived))
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.log(np.all(holds, axis=0).astype(float)))
+
+
+def _of_cells(
+    encoder: NumericEncoder, within: Intervals, asked: Sequence[Condition]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the log share of each level (L,), and of each cell (L, F), inside the intervals."""
+    share = encoder.pieces(within).share.sum(axis=0).clip(0, 1)
+    is_null = [c.operator == "null" for c in asked]
+    share[1:] *= not any(is_null)
+    share[0] = all(is_null)
+    prior = np.ones_like(share) if encoder.fine_prior is None else encoder.fine_prior
+    with np.errstate(divide="ignore"):
         return np.log((share * prior).sum(axis=1)), np.log(share)
 
 
-def _overlap(encoder: NumericEncoder, condition: Condition, column: Column) -> np.ndarray:
-    """Return the share (L, F) of each cell that satisfies one condition; level 0 is missing."""
-    lower, upper = encoder.cells
-    if condition.operator in ("null", "not null"):
-        share = np.full_like(lower, float(condition.operator == "not null"))
-        share[0] = float(condition.operator == "null")
-        return share
-    if condition.operator in ("in", "!="):
-        equal = [Condition(condition.column, "=", (v,)) for v in condition.values]
-        share = np.sum([_between(encoder, *c.bounds(column), column) for c in equal], axis=0)
-        if condition.operator == "!=":
-            share = np.where(upper > lower, 1.0, 1 - share)
-    else:
-        # `common_bounds` has counted its bounds.
-        share = np.ones_like(lower)
-    share = share.clip(0, 1)
-    share[0] = 0
-    return share
+def _common(asked: Sequence[Condition], column: Column) -> Floats:
+    """Return the ends (I, 2) of the intervals that satisfy all of one column's conditions.
 
-
-def _between(encoder: NumericEncoder, low: Any, high: Any, column: Column) -> np.ndarray:
-    """Return the share (L, F) of each cell that lies between inclusive bounds, None for no bound.
-
-    Ends are widened by half a unit, so that one whole number has a width.
+    Numbers, or microseconds since 1970 of the wall clock; infinite where there is no end.
     """
-    lower, upper = encoder.cells
-    unit = encoder.unit or 0.0
-    if unit:  # from the boundaries between units to the first and the last whole one
-        lower, upper = (ends * unit for ends in units_within(lower, upper, unit))
-    low, high = as_number(low, column), as_number(high, column)
-    a = np.maximum(lower, -np.inf if low is None else low)
-    b = np.minimum(upper, np.inf if high is None else high)
-    # Halves, since the width itself may be too large a number.
-    width = upper / 2 - lower / 2 + unit / 2
-    part = (b / 2 - a / 2 + unit / 2) / np.where(width > 0, width, 1)
-    return np.asarray(np.where(width > 0, part, (b >= a) * 1.0).clip(0, 1))
+    found = np.array(EVERYWHERE)
+    for condition in asked:
+        bounds = [end for pair in condition.intervals(column) for end in pair]
+        values = pd.Series(bounds, dtype=canonical_dtype(column))
+        is_date = column.kind == "datetime"
+        ends = (dt.to_microseconds(values) if is_date else values.to_numpy()).reshape(-1, 2)
+        ends = np.where(np.isnan(ends), EVERYWHERE, ends)
+        low = np.maximum(found[:, None, 0], ends[:, 0]).ravel()
+        high = np.minimum(found[:, None, 1], ends[:, 1]).ravel()
+        found = np.column_stack([low, high])[low <= high]
+    return found
 
 
-def _mend(values: pd.Series, condition: Condition, column: Column) -> pd.Series:
-    """Return numbers or dates moved to the nearest value that satisfies the condition.
+def _days(ends: Floats, *, midnights: bool) -> Floats:
+    """Return the intervals of days that moments between `ends` lie on: of all, or of midnights."""
+    days = dt.to_days(ends)
+    if midnights:
+        days[:, 0] = -dt.to_days(-ends[:, 0])
+    return _apart(days[days[:, 0] <= days[:, 1]])
 
-    Only cells that the condition cuts are concerned: one of some hundreds.
+
+def _clocks(ends: Floats, resolution: Resolution) -> Floats:
+    """Return the intervals of times of day of moments between `ends`, a day apart at most."""
+    clock, overnight = dt.to_clock(ends, resolution), np.diff(dt.to_days(ends))[:, 0] > 0
+    low, high = clock[overnight].T
+    evening = np.column_stack([low, np.full_like(low, np.inf)])
+    morning = np.column_stack([np.full_like(high, -np.inf), high])
+    return _apart(np.concatenate([clock[~overnight], morning, evening]))
+
+
+def _apart(ends: Floats) -> Floats:
+    """Return intervals (I, 2) in order, those that overlap as one.
+
+    >>> _apart(np.array([[5.0, 9.0], [1.0, 3.0], [2.0, 4.0]])).tolist()
+    [[1.0, 4.0], [5.0, 9.0]]
     """
-    if column.kind not in ("numeric", "datetime") or condition.operator in ("null", "not null"):
-        return values
-    if condition.operator not in ("in", "!="):
-        return values.clip(*condition.bounds(column))
-    wrong = ~condition.holds(values, column) & values.notna().to_numpy()
-    if not wrong.any():
-        return values
-    wanted = [cond.read_value(v, column) for v in condition.values]
-    if condition.operator == "!=":
-        wanted = [cond.one_step(wanted[0], column, up=True)]
-    choices = pd.Series(wanted)
-    distances = np.column_stack([(values[wrong] - w).abs().to_numpy() for w in wanted])
-    mended = values.copy()
-    mended[wrong] = choices.iloc[distances.argmin(axis=1)].to_numpy()
-    return mended
+    found: list[list[float]] = []
+    for low, high in sorted(ends.tolist()):
+        if found and low <= found[-1][1]:
+            found[-1][1] = max(found[-1][1], high)
+        else:
+            found.append([low, high])
+    return np.array(found).reshape(-1, 2)

@@ -46,11 +46,50 @@ BOUND_REACH = 1.5
 #: Places in a tail nearer to its inner boundary than this share of it count as this near.
 LEAST_PLACE = 1e-3
 Bounds = tuple[float | None, float | None]
+#: Inclusive ends of intervals of numbers, apart and in order.
+Intervals = Sequence[tuple[float, float]]
+EVERYWHERE: Intervals = ((-np.inf, np.inf),)
 #: What a column's unit may be, in units of its last digit.
 UNIT_MULTIPLES = (1, 2, 5, 10, 20, 25, 50, 100, 250, 500, 1_000)
 MAX = float(np.finfo(np.float64).max)
 #: Rounding steps in units of the last digit; each divides the next.
 ROUND_STEPS = (1, 5, 10, 50, 100, 500, 1_000, 5_000, 10_000, 50_000, 100_000)
+
+
+@dataclass(frozen=True, repr=False)
+class Pieces:
+    """What I intervals leave of the cells of (level, fine).
+
+    Attributes
+    ----------
+    lower, upper : (I, L, F) float64
+        Bounds of what is left.
+    first, last : (I, L, F) float64
+        Its first and last number, in units; without a unit the bounds.
+    start, share : (I, L, F) float64
+        It has the offsets from `start` to `start + share`; 0 where nothing is left.
+    """
+
+    lower: Floats
+    upper: Floats
+    first: Floats
+    last: Floats
+    start: Floats
+    share: Floats
+
+    def at(self, offset: Floats, cell: npt.NDArray[np.intp]) -> tuple[npt.NDArray[np.intp], Floats]:
+        """Return the piece that each of (N,) offsets lies in, and its offset in the whole cell.
+
+        Cells and pieces are places in the flat tables, for `take`. `offset` counts what is left of
+        a cell only: uniform ones are uniform there.
+        """
+        share = self.share.reshape(len(self.share), -1)[:, cell]
+        reached = share.cumsum(axis=0)
+        target = offset * reached[-1]
+        chosen = ((reached >= target) & (share > 0)).argmax(axis=0)
+        rows = chosen, np.arange(len(offset))
+        piece = chosen * self.share[0].size + cell
+        return piece, self.start.take(piece) + (target - (reached[rows] - share[rows]))
 
 
 @dataclass(frozen=True, repr=False)
@@ -286,12 +325,11 @@ class NumericEncoder:
         cell = self.cell_of(np.where(missing, self.lower[0], values))
         # Halves, since the width itself may be too large a number.
         half = self.upper[cell] / 2 - self.lower[cell] / 2
-        with np.errstate(invalid="ignore", divide="ignore"):
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             place = np.where(half > 0, (values / 2 - self.lower[cell] / 2) / half, 0.5)
         first, last = cell == 0, cell == len(self.lower) - 1
         place = np.where(missing, 0.5, place).clip(0, 1)
-        place[first] = 1 - (1 - place[first]) ** (1 / self.tails[0])
-        place[last] = place[last] ** (1 / self.tails[1])
+        _bend(place, first, last, (1 / self.tails[0], 1 / self.tails[1]))
         fine = None
         if self.n_fine > 1:
             fine = np.where(missing, 0, self.fine[cell]).astype(np.int32)
@@ -329,24 +367,52 @@ class NumericEncoder:
             return ~np.isnan(values)
         return np.asarray((values < self.lower[0]) | (values > self.upper[-1]))
 
-    def decode(self, codes: Codes, rng: np.random.Generator | None) -> Floats:
+    def pieces(self, within: Intervals) -> Pieces:
+        """Return what intervals leave of each cell; a whole number is as wide as a unit."""
+        lower, upper = self.cells
+        first, last, unit, half = lower, upper, 1.0, 0.0
+        low, high = np.array(within, np.float64).reshape(-1, 2).T[:, :, None, None]
+        with np.errstate(over="ignore"):
+            if self.unit is not None:
+                first, last, unit, half = *units_within(lower, upper, self.unit), self.unit, 0.5
+                low, high = _whole_above(low / unit), _whole_below(high / unit)
+            least, most = np.maximum(first, low), np.minimum(last, high)
+            start = np.where(least > first, (least - half) * unit, lower)
+            stop = np.where(most < last, (most + half) * unit, upper)
+        # Halves, since the width itself may be too large a number.
+        width = np.broadcast_to(upper / 2 - lower / 2, start.shape)
+        offsets = np.stack([np.zeros_like(start), np.ones_like(stop)])
+        for place, end in zip(offsets, (start, stop), strict=True):
+            np.divide(end / 2 - lower / 2, width, out=place, where=width > 0)
+            np.clip(place, 0, 1, out=place)
+            if len(self.lower):
+                low_tail, high_tail = ((..., self.level[c], self.fine[c]) for c in (0, -1))
+                _bend(place, low_tail, high_tail, (1 / self.tails[0], 1 / self.tails[1]))
+        share = np.where(least <= most, (offsets[1] - offsets[0]).clip(0, 1), 0.0)
+        return Pieces(start, stop, least, most, offsets[0], share)
+
+    def decode(
+        self, codes: Codes, rng: np.random.Generator | None, within: Intervals = EVERYWHERE
+    ) -> Floats:
         """Return (N,) numbers, NaN for missing, in whole units.
 
         With `rng` the rounding habits of the level are restored, for offsets that were generated;
-        without, the offsets are taken at their word: the inverse of `encode`.
+        without, the offsets are taken at their word: the inverse of `encode`. Numbers lie `within`
+        the intervals where these leave something of their cells, spread as in the whole cell.
         """
         if len(self.lower) == 0:
             return np.full(len(codes.coarse), np.nan)
         fine = np.zeros(len(codes.coarse), np.int64) if codes.fine is None else codes.fine
         offset = np.full(len(codes.coarse), 0.5) if codes.offset is None else codes.offset
-        lower_table, upper_table = self.cells
-        lower, upper = lower_table[codes.coarse, fine], upper_table[codes.coarse, fine]
-        place = offset.astype(np.float64)
+        cell, pieces = codes.coarse.astype(np.intp) * self.n_fine + fine, self.pieces(within)
+        piece, place = pieces.at(offset.astype(np.float64), cell)
         first = (codes.coarse == self.level[0]) & (fine == self.fine[0])
         last = (codes.coarse == self.level[-1]) & (fine == self.fine[-1])
-        place[first] = 1 - (1 - place[first]) ** self.tails[0]
-        place[last] = place[last] ** self.tails[1]
+        _bend(place, first, last, self.tails)
+        lower, upper = (bounds.take(cell) for bounds in self.cells)
         values = np.where(lower == upper, lower, lower * (1 - place) + upper * place)
+        lower, upper = pieces.lower.take(piece), pieces.upper.take(piece)
+        values = values.clip(lower, upper)
         if self.unit is not None:
             if rng is not None:
                 inside = (codes.coarse > 0) & (upper > lower)
@@ -354,8 +420,7 @@ class NumericEncoder:
                     values[inside], lower[inside], upper[inside], codes.coarse[inside], rng
                 )
             # A boundary is no value: what falls on it is the nearest whole unit inside.
-            first_unit, last_unit = units_within(lower_table, upper_table, self.unit)
-            ends = first_unit[codes.coarse, fine], last_unit[codes.coarse, fine]
+            ends = pieces.first.take(piece), pieces.last.take(piece)
             values = np.round(values / self.unit).clip(*ends) * self.unit
             values = np.round(values, _places(self.unit))
         return np.where(codes.coarse == 0, np.nan, values)
@@ -476,10 +541,25 @@ def units_within(lower: Floats, upper: Floats, unit: float) -> tuple[Floats, Flo
     A cell without one, such as an exact value of fewer digits, has its ends rounded.
     """
     first, last = (np.asarray(ends / unit) for ends in (lower, upper))
-    slack = 1e-9 + 1e-14 * np.maximum(np.abs(first), np.abs(last))
-    inside = np.ceil(first - slack), np.floor(last + slack)
+    inside = _whole_above(first), _whole_below(last)
     some = inside[0] <= inside[1]
     return np.where(some, inside[0], np.round(first)), np.where(some, inside[1], np.round(last))
+
+
+def _whole_above(units: Floats) -> Floats:
+    """Return the first whole numbers that are not below, but for what rounding leaves."""
+    return np.asarray(np.ceil(units - 1e-9 - 1e-14 * np.abs(units)))
+
+
+def _whole_below(units: Floats) -> Floats:
+    """Return the last whole numbers that are not above, but for what rounding leaves."""
+    return -_whole_above(-units)
+
+
+def _bend(place: Floats, first: Any, last: Any, powers: tuple[float, float]) -> None:
+    """Raise places in the first and last cell, from their inner boundaries, to powers, in place."""
+    place[first] = 1 - (1 - place[first]) ** powers[0]
+    place[last] = place[last] ** powers[1]
 
 
 def _grain(known: Floats, decimals: int | None, k: int) -> float:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,7 +21,7 @@ from synthgen.encode.categorical import CategoricalEncoder
 from synthgen.encode.column import Codes, ColumnEncoder, EncodedTable, Floats, Layout, State
 from synthgen.encode.datetime import from_microseconds, join
 from synthgen.encode.groups import Combined, Within
-from synthgen.encode.numeric import NumericEncoder
+from synthgen.encode.numeric import EVERYWHERE, Intervals, NumericEncoder
 from synthgen.encode.relations import Difference, Relation, from_json, reduce
 from synthgen.encode.search import find
 from synthgen.errors import DataError
@@ -31,6 +32,9 @@ from synthgen.table import canonical_dtype
 #: A bin of a numeric column should stand for so many rows.
 ROWS_PER_BIN = 200
 BINS = (8, 32)
+
+#: Intervals of no part: numbers lie anywhere in their cells.
+_ANYWHERE: Mapping[int, Intervals] = MappingProxyType({})
 
 _ENCODERS: dict[str, type[CategoricalEncoder] | type[NumericEncoder]] = {
     "categorical": CategoricalEncoder,
@@ -219,20 +223,27 @@ class TableEncoder:
                 n_offsets += 1
 
     def inverse_transform(
-        self, table: EncodedTable, habits: Sequence[np.random.Generator] | None
+        self,
+        table: EncodedTable,
+        habits: Sequence[np.random.Generator] | None,
+        within: Mapping[int, Intervals] = _ANYWHERE,
     ) -> pd.DataFrame:
         """Return the canonical frame of the modelled columns, in schema order.
 
         With `habits`, a stream for each part, rounding habits are restored; batch after batch gives
-        the values of one large batch. None inverts `transform`. Declared bounds hold.
+        the values of one large batch. None inverts `transform`. Declared bounds hold. Numbers of
+        the parts in `within` lie in its intervals, as far as their cells reach into them.
         """
-        frame = self.decode_reduced(table, habits)
+        frame = self.decode_reduced(table, habits, within)
         for relation in reversed(self.relations):
             relation.restore(frame)
         return self.canonical(frame)
 
     def decode_reduced(
-        self, table: EncodedTable, habits: Sequence[np.random.Generator] | None
+        self,
+        table: EncodedTable,
+        habits: Sequence[np.random.Generator] | None,
+        within: Mapping[int, Intervals] = _ANYWHERE,
     ) -> pd.DataFrame:
         """Return what `inverse_transform` does, but for the columns that relations derive."""
         layout, decoded = table.layout, dict[str, dict[str, Any]]()
@@ -244,7 +255,12 @@ class TableEncoder:
                 table.offsets[:, offsets[i]] if i in offsets else None,
             )
             rng = None if habits is None else habits[i]
-            decoded.setdefault(part.column, {})[part.view] = part.encoder.decode(codes, rng)
+            encoder = part.encoder
+            if isinstance(encoder, NumericEncoder):
+                values = encoder.decode(codes, rng, within.get(i, EVERYWHERE))
+            else:
+                values = encoder.decode(codes, rng)
+            decoded.setdefault(part.column, {})[part.view] = values
         return self.joined(decoded)
 
     def joined(self, views: Mapping[str, dict[str, Any]]) -> pd.DataFrame:

@@ -10,6 +10,7 @@ from synthgen.ask import impossible
 from synthgen.ask.conditions import parse
 from synthgen.encode.categorical import CategoricalEncoder
 from synthgen.encode.numeric import NumericEncoder
+from synthgen.encode.table import Part
 from synthgen.errors import ConfigError, DataError
 from synthgen.schema import Column, TableSchema
 from synthgen.synthesizer import Synthesizer
@@ -52,8 +53,8 @@ def test_the_nearest_possible_is_possible(text: str) -> None:
 
 def no_level(text: str) -> str:
     condition = parse(text, SCHEMA)
-    encoder = ROOMS if condition.column == "rooms" else TOWNS
-    return str(impossible.no_level(encoder, [condition], SCHEMA.column(condition.column), []))
+    part = Part(condition.column, "value", ROOMS if condition.column == "rooms" else TOWNS)
+    return str(impossible.no_level(part, [condition], SCHEMA.column(condition.column), []))
 
 
 @pytest.mark.parametrize(

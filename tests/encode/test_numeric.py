@@ -468,3 +468,49 @@ def test_values_finer_than_the_grain_turn_no_cell_inside_out() -> None:
     encoder = fit(values, decimals=None, min_rows=10)
     assert (encoder.lower <= encoder.upper).all()
     assert reloaded(encoder).lower.tolist() == encoder.lower.tolist()
+
+
+def _coded(encoder: NumericEncoder, level: int, offsets: Any) -> Codes:
+    return Codes(np.full(len(offsets), level, np.int32), None, np.array(offsets, np.float32))
+
+
+def test_what_a_bound_leaves_of_a_tail_keeps_its_shape() -> None:
+    """From 1 to 5 as u ** 2: 2 is reached at u = 1 / 2, so that half of the rows lie beyond it.
+
+    Three quarters of the way u is 7 / 8.
+    """
+    encoder, beyond = _two_cells((1.0, 2.0)), ((2.0, np.inf),)
+    assert encoder.pieces(beyond).share[0, 1:, 0].tolist() == [0.0, 0.5]
+    values = encoder.decode(_coded(encoder, 2, [0.0, 0.75, 1.0]), None, beyond)
+    assert values.tolist() == [2.0, 1 + 4 * (7 / 8) ** 2, 5.0]
+
+
+def test_whole_numbers_share_what_intervals_leave_evenly() -> None:
+    """Of 1 to 10 the intervals leave 3, 4 and 9; so many offsets of a third each."""
+    encoder, within = fit(list(range(1, 11)) * 2, min_rows=11), ((2.5, 4.0), (9.0, 9.5))
+    assert encoder.cells[0][1, 0] == 0.5
+    assert encoder.cells[1][1, 0] == 10.5
+    assert encoder.pieces(within).share[:, 1, 0] == pytest.approx([0.2, 0.1])
+    offsets = (np.arange(300) + 0.5) / 300
+    values = encoder.decode(_coded(encoder, 1, offsets), None, within)
+    assert np.unique(values, return_counts=True)[1].tolist() == [100, 100, 100]
+    assert set(values) == {3.0, 4.0, 9.0}
+    assert set(encoder.decode(_coded(encoder, 1, [0.0, 1.0]), None, within)) == {3.0, 9.0}
+
+
+def test_habits_stay_inside_of_bounds() -> None:
+    """All are tens: of 0 to 60 a bound of 33 leaves 40, 50 and 60; below 35 no ten is near."""
+    encoder = NumericEncoder(
+        lower=np.array([-0.5]),
+        upper=np.array([60.5]),
+        level=np.array([1]),
+        fine=np.array([0]),
+        counts=np.array([0.0, 20.0]),
+        unit=1.0,
+        habits=np.array([[0.0, 1.0], [0.0, 1.0]]),
+        steps=(1, 10),
+    )
+    codes = _coded(encoder, 1, np.linspace(0, 1, 501))
+    drawn = encoder.decode(codes, np.random.default_rng(0), ((33.0, np.inf),))
+    assert set(drawn) == {33.0, 34.0, 35.0, 40.0, 50.0, 60.0}
+    assert np.isin(drawn, [40, 50, 60]).mean() > 0.9
