@@ -21,7 +21,7 @@ from synthgen import constraints
 from synthgen.errors import DataError, SchemaError, Violation
 from synthgen.repeats import Repeats
 from synthgen.schema import Column, TableSchema
-from synthgen.table import PackedTable, RealTable
+from synthgen.table import PackedTable, RealTable, declared_bound, localize
 
 MAX_EXACT = 2**53  # from here on a float64 may stand for several whole numbers
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
@@ -54,8 +54,8 @@ def conform_packed(batches: Iterable[pa.RecordBatch], schema: TableSchema) -> Pa
     """Return the rows of `batches` as a table that obeys `schema`, columns in the schema's order.
 
     Missing are: nulls, NaN, empty texts, and the texts that the column or the schema list as such.
-    Datetimes are cut to microseconds; local times that a clock change makes ambiguous are read as
-    standard time, those it skips move to the next time that exists.
+    Datetimes are cut to microseconds; of local times that a clock change doubles the first is read,
+    those it skips move to the next time that exists (`table.localize`).
 
     Raises
     ------
@@ -455,15 +455,6 @@ def _to_datetime(texts: pd.Series[Any], form: str | None, *, utc: bool = False) 
     return parsed.astype("datetime64[us, UTC]" if utc else "datetime64[us]")
 
 
-def localize(local: pd.Series[Any], timezone: str) -> pd.Series[Any]:
-    """Return wall-clock times as times of `timezone`; clock changes never raise."""
-    standard_time = np.zeros(len(local), bool)
-    times: pd.Series[Any] = local.dt.tz_localize(
-        timezone, ambiguous=standard_time, nonexistent="shift_forward"
-    )
-    return times
-
-
 def _read_datetime(cells: pa.Array, column: Column, broken: Broken) -> pa.Array:
     if pa.types.is_timestamp(cells.type):
         times = _typed_datetimes(cells, column, broken)
@@ -480,7 +471,8 @@ def _read_datetime(cells: pa.Array, column: Column, broken: Broken) -> pa.Array:
     finer = wall.notna() & (wall.dt.floor(FREQUENCIES[column.resolution]) != wall)
     rule = f"are finer than the declared resolution '{column.resolution}'"
     broken.note(finer.sum(), rule, "declare a finer resolution")
-    low, high = _bound(column.minimum, column.timezone), _bound(column.maximum, column.timezone)
+    bounds = (column.minimum, column.maximum)
+    low, high = (None if b is None else declared_bound(str(b), column) for b in bounds)
     _check_bounds(times, low, high, column, broken)
     return pa.array(times, _arrow_type(column), from_pandas=True)
 
@@ -503,17 +495,6 @@ def _typed_datetimes(cells: pa.Array, column: Column, broken: Broken) -> pd.Seri
         return localize(series, column.timezone)
     converted: pd.Series[Any] = series.dt.tz_convert(column.timezone)
     return converted
-
-
-def _bound(bound: float | str | None, timezone: str | None) -> pd.Timestamp | None:
-    if bound is None:
-        return None
-    stamp = pd.Timestamp(str(bound))
-    if timezone is None:
-        return stamp.tz_localize(None)
-    if stamp.tz is None:
-        return stamp.tz_localize(timezone, ambiguous=False, nonexistent="shift_forward")
-    return stamp.tz_convert(timezone)
 
 
 _READERS: dict[str, Callable[[pa.Array, Column, Broken], pa.Array]] = {

@@ -44,6 +44,35 @@ def canonical_dtype(column: Column) -> str:
     return {"numeric": "float64", "boolean": "boolean"}.get(column.kind, "str")
 
 
+def localize(wall: pd.Series, timezone: str) -> pd.Series:
+    """Return wall-clock times as times of `timezone`; clock changes never raise.
+
+    An hour that the zone skips moves forward, to the next time that exists; one that it repeats is
+    the first of the two, summer time. So is it read, written and asked for everywhere.
+    """
+    first = np.ones(len(wall), bool)
+    times: pd.Series = wall.dt.tz_localize(timezone, ambiguous=first, nonexistent="shift_forward")
+    return times
+
+
+def in_zone(stamp: pd.Timestamp, timezone: str | None) -> pd.Timestamp:
+    """Return a time in `timezone`: one with an offset converted, one without as `localize` does.
+
+    Without a zone it is what the clock shows.
+    """
+    if timezone is None:
+        return stamp.tz_localize(None)
+    if stamp.tz is not None:
+        return stamp.tz_convert(timezone)
+    local: pd.Timestamp = localize(pd.Series([stamp]), timezone).iloc[0]
+    return local
+
+
+def declared_bound(text: str, column: Column) -> pd.Timestamp:
+    """Return a bound of the schema as a point in time, in the column's zone."""
+    return in_zone(pd.Timestamp(text), column.timezone)
+
+
 @dataclass(frozen=True, repr=False)
 class _Table:
     """A schema and a frame in canonical dtypes that has exactly the schema's columns."""

@@ -13,11 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from synthgen.ask.conditions import read_value
 from synthgen.conform import conform, refuse_unmodelled, violations
 from synthgen.errors import DataError, SchemaError
 from synthgen.schema import Column, TableSchema
 from synthgen.sources import open_source
-from synthgen.table import RealTable, to_arrow
+from synthgen.table import RealTable, declared_bound, to_arrow
 
 DATA = Path("/work/shared/data")
 
@@ -154,7 +155,7 @@ def test_local_times_that_a_clock_change_doubles_or_skips() -> None:
     cells = ["2024-10-27T02:30:00", "2024-10-27T02:30:00+02:00", "2024-03-31T02:30:00"]
     got = one(cells, "datetime", timezone="Europe/Berlin")
     assert [t.isoformat() for t in got] == [
-        "2024-10-27T02:30:00+01:00",
+        "2024-10-27T02:30:00+02:00",
         "2024-10-27T02:30:00+02:00",
         "2024-03-31T03:00:00+02:00",
     ]
@@ -167,6 +168,14 @@ def test_formats() -> None:
     assert got.tolist() == [pd.Timestamp("2014-05-02")]
     got = one(["2020-01-01 01:00 +0100"], "datetime", format="%Y-%m-%d %H:%M %z", timezone="UTC")
     assert got.tolist() == [pd.Timestamp("2020-01-01", tz="UTC")]
+
+
+@pytest.mark.parametrize("wall", ["2024-10-27T02:30:00", "2024-03-31T02:30:00"])
+def test_bounds_are_read_as_cells_are(wall: str) -> None:
+    """One at a clock change bounds what is read, drawn and expected alike."""
+    column = Column(name="t", kind="datetime", timezone="Europe/Berlin", minimum=wall)
+    (cell,) = one([wall], "datetime", timezone="Europe/Berlin", minimum=wall)
+    assert declared_bound(wall, column) == cell == read_value(wall, column)
 
 
 # --- violations -----------------------------------------------------------------------------------

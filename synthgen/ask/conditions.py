@@ -21,6 +21,7 @@ import pandas as pd
 from synthgen.conform import FREQUENCIES
 from synthgen.errors import ConfigError
 from synthgen.schema import Column, TableSchema
+from synthgen.table import in_zone
 
 OPERATORS = ("<=", ">=", "!=", "==", "=", "<", ">")
 _NULL = re.compile(r"^(?P<name>`[^`]+`|.+?)\s+is\s+(?P<no>not\s+)?null$", re.IGNORECASE)
@@ -252,18 +253,14 @@ def _moment(text: str, column: Column) -> pd.Timestamp:
     ValueError or OverflowError for any other text, NaT and "now" among them.
     """
     stamp = pd.Timestamp(datetime.fromisoformat(text.strip()))
-    if column.timezone is None:
-        if stamp.tz is not None:
-            raise ValueError("the column has no time zone")
-    elif stamp.tz is None:
-        stamp = stamp.tz_localize(column.timezone, ambiguous=True, nonexistent="shift_forward")
-    else:
-        try:
-            stamp = stamp.tz_convert(column.timezone)
-        except NotImplementedError:
-            raise ValueError("the moment lies outside the years 1 to 9999") from None
-    for up in (True, False):  # what lies beside it must be a moment too
-        one_step(stamp, column, up=up)
+    if column.timezone is None and stamp.tz is not None:
+        raise ValueError("the column has no time zone")
+    try:
+        stamp = in_zone(stamp, column.timezone)
+        for up in (True, False):  # what lies beside it must be a moment too
+            one_step(stamp, column, up=up)
+    except NotImplementedError:
+        raise ValueError("the moment lies outside the years 1 to 9999") from None
     return stamp
 
 
@@ -286,10 +283,10 @@ def common_bounds(conditions: Sequence[Condition], column: Column) -> tuple[Any,
 def one_step(value: Any, column: Column, *, up: bool) -> Any:
     """Return the next value above or below: one unit of the decimals or of the resolution away."""
     sign = 1 if up else -1
+    if column.kind == "datetime":  # of the wall clock, on which no day has 23 or 25 hours
+        return held(value + sign * pd.Timedelta(1, unit="us"), column, up=up)
     # From the unit before it, if the value lies between two.
     value = held(value, column, up=not up)
-    if column.kind == "datetime":
-        return value + sign * pd.Timedelta(1, unit=column.resolution)
     if column.decimals is None:
         return float(np.nextafter(value, sign * np.inf))
     return round(float(value) + sign * 10.0**-column.decimals, column.decimals)
@@ -298,8 +295,8 @@ def one_step(value: Any, column: Column, *, up: bool) -> Any:
 def held(value: Any, column: Column, *, up: bool = True) -> Any:
     """Return the nearest number or moment, not below (or not above), that the column can hold."""
     if column.kind == "datetime":
-        to = value.ceil if up else value.floor
-        return to(FREQUENCIES[column.resolution], ambiguous=True, nonexistent="shift_forward")
+        to, is_first = (value.ceil if up else value.floor), value.fold == 0
+        return to(FREQUENCIES[column.resolution], ambiguous=is_first, nonexistent="shift_forward")
     if column.decimals is None:
         return value
     units = float(value) * 10.0**column.decimals

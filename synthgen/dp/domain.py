@@ -22,9 +22,10 @@ from synthgen.encode.column import ColumnEncoder
 from synthgen.encode.numeric import NumericEncoder
 from synthgen.encode.relations import Excess, Gap, Relation
 from synthgen.encode.search import declared
-from synthgen.encode.table import Part, declared_bound
+from synthgen.encode.table import Part
 from synthgen.errors import ConfigError
 from synthgen.schema import Column, TableSchema
+from synthgen.table import declared_bound
 
 Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]

@@ -11,6 +11,7 @@ import pandas as pd
 
 from synthgen.encode.column import Floats
 from synthgen.schema import Column, Resolution
+from synthgen.table import localize
 
 MICROSECONDS: dict[Resolution, int] = {
     "day": 86_400_000_000,
@@ -44,18 +45,12 @@ def from_microseconds(micros: Floats, column: Column) -> pd.Series:
 
 
 def as_datetimes(micros: Floats, timezone: str | None) -> pd.Series:
-    """Return datetimes of (N,) whole wall-clock microseconds, NaN for missing.
-
-    An hour that a zone skips moves forward; one that it repeats is the first of the two.
-    """
+    """Return datetimes of (N,) whole wall-clock microseconds, NaN for missing."""
     missing = np.isnan(micros)
     stamps = np.where(missing, 0, micros).astype(np.int64).astype("datetime64[us]")
     stamps[missing] = np.datetime64("NaT", "us")
     series = pd.Series(stamps)
-    if timezone is None:
-        return series
-    first = np.ones(len(series), bool)
-    return series.dt.tz_localize(timezone, ambiguous=first, nonexistent="shift_forward")
+    return series if timezone is None else localize(series, timezone)
 
 
 def has_clock(values: Floats, min_rows: int) -> bool:

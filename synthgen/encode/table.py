@@ -27,7 +27,7 @@ from synthgen.encode.search import find
 from synthgen.errors import DataError
 from synthgen.rng import stream
 from synthgen.schema import Column, TableSchema
-from synthgen.table import canonical_dtype
+from synthgen.table import canonical_dtype, declared_bound
 
 #: A bin of a numeric column should stand for so many rows.
 ROWS_PER_BIN = 200
@@ -488,15 +488,6 @@ def _canonical(values: pd.Series, column: Column) -> pd.Series:
     if column.kind == "datetime":
         bounds = [None if b is None else declared_bound(str(b), column) for b in bounds]
     return values.clip(*bounds)
-
-
-def declared_bound(text: str, column: Column) -> pd.Timestamp:
-    """Return a bound of the schema as a point in time, in the column's zone."""
-    stamp = pd.Timestamp(text)
-    if column.timezone is None:
-        return stamp
-    zone = column.timezone
-    return stamp.tz_localize(zone) if stamp.tz is None else stamp.tz_convert(zone)
 
 
 def _standardised(cells: tuple[Floats, Floats], encoder: ColumnEncoder) -> tuple[Floats, Floats]:

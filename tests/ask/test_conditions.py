@@ -196,6 +196,27 @@ def test_a_time_without_a_zone_is_in_the_columns() -> None:
 
 
 @pytest.mark.parametrize(
+    ("resolution", "text", "low", "high"),
+    [
+        ("day", "t > 2024-03-31", "2024-04-01T00:00+02:00", None),  # 23 hours later
+        ("day", "t > 2024-10-27", "2024-10-28T00:00+01:00", None),  # 25 hours later
+        ("day", "t < 2024-04-01", None, "2024-03-31T00:00+01:00"),
+        ("hour", "t > 2024-03-31T01:00", "2024-03-31T03:00+02:00", None),
+        ("hour", "t < 2024-03-31T03:00", None, "2024-03-31T01:00+01:00"),
+        ("minute", "t > 2024-10-27T02:30", "2024-10-27T02:31+02:00", None),  # the first 2:30
+        ("minute", "t > 2024-10-27T02:30+01:00", "2024-10-27T02:31+01:00", None),
+        ("minute", "t < 2024-10-27T03:00", None, "2024-10-27T02:59+01:00"),
+    ],
+)
+def test_a_step_over_a_clock_change(
+    resolution: Any, text: str, low: str | None, high: str | None
+) -> None:
+    column = Column(name="t", kind="datetime", timezone="Europe/Berlin", resolution=resolution)
+    bounds = parse(text, TableSchema(name="t", columns=(column,))).bounds(column)
+    assert bounds == tuple(None if end is None else pd.Timestamp(end) for end in (low, high))
+
+
+@pytest.mark.parametrize(
     ("texts", "expected"),
     [
         (["age > 3", "age <= 9", "age <= 7"], (4, 7)),

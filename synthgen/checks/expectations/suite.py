@@ -33,7 +33,7 @@ from synthgen.errors import Violation
 from synthgen.repeats import Repeats
 from synthgen.schema import Column, TableSchema
 from synthgen.sources import open_source
-from synthgen.table import canonical_dtype
+from synthgen.table import canonical_dtype, declared_bound
 
 if TYPE_CHECKING:
     from great_expectations import ExpectationSuite
@@ -281,12 +281,7 @@ def _own_rules(series: pd.Series, column: Column) -> Iterator[tuple[str, int]]:
 
 def _bound(column: Column, bound: float | str | None) -> float | pd.Timestamp | None:
     """Return a bound as Great Expectations compares it: a text raises against timestamps."""
-    if bound is None or not isinstance(bound, str):
-        return bound
-    stamp = pd.Timestamp(bound)
-    if column.timezone is None or stamp.tzinfo is not None:
-        return stamp
-    return stamp.tz_localize(column.timezone)
+    return declared_bound(bound, column) if isinstance(bound, str) else bound
 
 
 def _is_unique(column: Column) -> bool:
