@@ -6,7 +6,7 @@ mode 0600, and nothing here passes a gate.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -173,6 +173,8 @@ def translate_file(
     ----------
     source, to_domain : Path
         Bundles of the same columns.
+    keep : sequence of str
+        Each names a column, or several with commas between.
 
     Raises
     ------
@@ -190,15 +192,26 @@ def translate_file(
         other = Synthesizer.load(to_domain, device=device)
         fitted, table = _read(source, data, device)
         names = [c.name for c in table.schema.modelled]
-        moved = fitted.translate(table.data[names], other, keep=keep, seed=seed)
+        kept = listed(keep, names)
+        moved = fitted.translate(table.data[names], other, keep=kept, seed=seed)
         columns = tuple(_written(c, other.schema) for c in table.schema.columns)
         frame = table.data.assign(**{n: moved[n] for n in names})
         asked = np.arange(0, len(frame), max(1, -(-len(frame) // MAX_CYCLE)))
         there = moved.iloc[asked].reset_index(drop=True)
-        back = other.translate(there, fitted, keep=keep, seed=seed)
-        shares = came_back(table.data.iloc[asked], back, [n for n in names if n not in keep])
+        back = other.translate(there, fitted, keep=kept, seed=seed)
+        shares = came_back(table.data.iloc[asked], back, [n for n in names if n not in kept])
         write(place.path, frame, replace(table.schema, columns=columns))
         return Translated(len(frame), shares)
+
+
+def listed(texts: Sequence[str], names: Collection[str]) -> list[str]:
+    """Return the columns that `texts` name: each is one of `names`, or has commas between several.
+
+    >>> listed(["age, sex", "city, state"], ["age", "sex", "city, state"])
+    ['age', 'sex', 'city, state']
+    """
+    parts = ([text] if text in names else text.split(",") for text in texts)
+    return [name.strip() for listing in parts for name in listing if name.strip()]
 
 
 def _written(column: Column, schema: TableSchema) -> Column:

@@ -297,8 +297,9 @@ def translate(
     domain: Annotated[Path, typer.Option("--to", help="Bundle of the other domain.")],
     out: Annotated[Path, typer.Option("--out", help="Target: .csv or .parquet.")],
     keep: Annotated[
-        str, typer.Option("--keep", help="Columns that stay as they are, with commas between.")
-    ] = "",
+        list[str] | None,
+        typer.Option("--keep", help="Columns that stay, with commas between; may be repeated."),
+    ] = None,
     seed: Seed = None,
     device: Device = None,
     overwrite: Overwrite = False,
@@ -321,7 +322,7 @@ def translate(
         data,
         out.absolute(),
         seed=seed_or_fresh(seed),
-        keep=[name.strip() for name in keep.split(",") if name.strip()],
+        keep=keep or (),
         device=device or "auto",
         overwrite=overwrite,
     )

@@ -20,6 +20,7 @@ from synthgen.errors import ConfigError, SchemaError
 from synthgen.schema import Column, TableSchema
 from synthgen.synthesizer import Synthesizer
 from synthgen.table import RealTable, Split
+from synthgen.uses import listed
 
 CLI = CliRunner()
 
@@ -175,13 +176,30 @@ def test_a_planted_shift_is_found_and_undone() -> None:
     assert (back["x"] - rows["x"]).abs().median() < 0.05
 
 
+@pytest.mark.parametrize(
+    ("texts", "columns"),
+    [
+        (["age,sex"], ["age", "sex"]),
+        (["city, state"], ["city, state"]),
+        (["city", "age"], ["city", "age"]),
+        (["city, state", "age , sex,"], ["city, state", "age", "sex"]),
+        (["sxe"], ["sxe"]),
+        ([""], []),
+    ],
+)
+def test_columns_that_stay_are_listed(texts: list[str], columns: list[str]) -> None:
+    """A name with a comma is one, though its parts are columns as well."""
+    assert listed(texts, ["age", "sex", "city", "state", "city, state"]) == columns
+
+
 def test_the_verb(tiny_synthesizer: Synthesizer, demo_files: Path, tmp_path: Path) -> None:
     tiny_synthesizer.save(tmp_path / "north.bundle")
     data = pd.read_csv(demo_files / "admissions.csv", dtype=str).head(60)
     data.to_csv(tmp_path / "north.csv", index=False)
     bundle, out = str(tmp_path / "north.bundle"), tmp_path / "moved.csv"
     arguments = [str(tmp_path / "north.csv"), "--from", bundle, "--to", bundle, "--seed", "1"]
-    done = CLI.invoke(app, ["translate", *arguments, "--keep", "ward, cost", "--out", str(out)])
+    kept = ["--keep", "ward, cost", "--keep", "emergency"]
+    done = CLI.invoke(app, ["translate", *arguments, *kept, "--out", str(out)])
     assert done.exit_code == 0, done.output
     # From a bundle to itself and back: nothing but rare levels, which are drawn anew, may be lost.
     share = re.search(r"there and back ([0-9.]+)% of the cells", done.output)
