@@ -316,6 +316,25 @@ def test_a_prefect_server_that_is_not_there(settings: Path, tmp_path: Path) -> N
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize(("unread", "options"), [("stdout", ["--json"]), ("stderr", [])])
+def test_a_reader_that_goes_away_changes_no_exit_code(
+    demo_files: Path, tmp_path: Path, unread: str, options: list[str]
+) -> None:
+    """A table that breaks its schema ends with 2, also if nobody reads what is said of it."""
+    broken = (demo_files / "admissions.csv").read_text().replace("surgery", "sugery")
+    (tmp_path / "broken.csv").write_text(broken)
+    command = [sys.executable, "-m", "synthgen", "schema", "check", str(tmp_path / "broken.csv")]
+    command += ["--schema", str(demo_files / "schema.toml"), *options]
+    reading, writing = os.pipe()
+    os.close(reading)
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, unread: writing}
+    done = subprocess.run(command, text=True, **streams)
+    os.close(writing)
+    assert done.returncode == 2
+    assert not done.stdout
+    assert not done.stderr
+
+
 INTERRUPTED = """
 import os, signal, sys
 from synthgen.cli import main

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import io
 import json
 import os
 import signal
+import sys
 from collections.abc import Callable
-from typing import ParamSpec
+from typing import Any, ParamSpec
 
 import typer
 
@@ -63,8 +65,32 @@ def verb(function: Callable[P, None]) -> Callable[P, None]:
     return guarded
 
 
+class _Unread(io.FileIO):
+    """A standard stream whose reader may go away (``| head -1``): the rest is let go.
+
+    Work and exit code are those of a run that is read to its end.
+    """
+
+    def write(self, data: Any) -> int:
+        """Write bytes, or nothing once nobody reads; return how many count as written."""
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            return len(data)
+
+
+def _unread(stream: Any) -> Any:
+    """Return a standard stream (None: it is closed) that minds no reader's leaving."""
+    if stream is None:
+        return None
+    raw = io.BufferedWriter(_Unread(stream.fileno(), "w", closefd=False))
+    how = {"encoding": stream.encoding, "errors": stream.errors}
+    return io.TextIOWrapper(raw, line_buffering=stream.line_buffering, **how)
+
+
 def main() -> None:
     """Run the command line; the console script ``synthgen``."""
+    sys.stdout, sys.stderr = _unread(sys.stdout), _unread(sys.stderr)
     # Small tensors on busy cores: threads that spin while they wait cost five times the work.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     signal.signal(signal.SIGTERM, terminate)
