@@ -309,8 +309,12 @@ class Product(_Dropped):
         return self.grids or (Grid(),) * len(self.parts)
 
     def broken(self, frame: pd.DataFrame) -> Bools:
-        """Return which values are not the product."""
-        return self._differs(frame, frame[self.derived])
+        """Return which values are not the product, rounded as it is."""
+        if self.decimals is None:
+            return self._differs(frame, frame[self.derived])
+        made = product(_numbers(frame, self.parts), self.factor, self.decimals, self.halves)
+        have = frame[self.derived].to_numpy(np.float64)
+        return np.asarray((made != have) & ~(np.isnan(made) & np.isnan(have)))
 
     def _differs(self, frame: pd.DataFrame, derived: pd.Series) -> Bools:
         parts = [frame[part] for part in self.parts]
