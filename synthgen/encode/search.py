@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -40,6 +41,8 @@ MAX_LOOKUP = 1_000
 #: Of the three columns of a sum another one than the larger part is derived if it is so many times
 #: as varied.
 MORE_VARIED = 2.0
+#: What a product of two columns may be multiplied by: nothing, or a percentage undone or made.
+FACTORS = (1.0, 0.01, 100.0)
 #: Rows that a sum must fit before all rows are looked at.
 PROBE = 24
 
@@ -62,7 +65,7 @@ def find(
     found = _of_rules(constraints, kept, left, lambda rule: _declared(rule, kept, left, min_rows))
     ranged = {r.derived for r in found if isinstance(r, Within)}
     if len(frame) >= MIN_PROOF:
-        for search in (_gaps, _factors, _sums, _lookups):
+        for search in (_gaps, _factors, _sums, _products, _lookups):
             for relation in search(kept, [c for c in left if c.name not in ranged], min_rows):
                 relation.reduce(kept, left)
                 found.append(relation)
@@ -430,6 +433,43 @@ def _sum(
     if difference.minimum is None and (values[derived] < 0).sum() < min_rows:
         return replace(difference, minimum=0.0)
     return difference
+
+
+def _products(frame: pd.DataFrame, columns: list[Column], min_rows: int) -> list[Relation]:
+    """Numbers that are the product of two others, up to their own rounding and a power of ten."""
+    values = _numbers(frame, columns)
+    if not 3 <= len(values) <= MAX_SUM_COLUMNS:
+        return []
+    names, by_name = list(values), {c.name: c for c in columns}
+    table = np.stack(list(values.values()))
+    telling = np.flatnonzero(~np.isnan(table).any(axis=0))
+    if len(telling) < MIN_PROOF:
+        return []
+    probe = table[:, telling[np.linspace(0, len(telling) - 1, PROBE).astype(int)]]
+    digits = [by_name[name].decimals for name in names]
+    slack = np.array([0.0 if d is None else 0.5 * 10.0**-d for d in digits])[:, None]
+    found: list[Product] = []
+    for (i, j), factor in itertools.product(itertools.combinations(range(len(names)), 2), FACTORS):
+        made = probe[i] * probe[j] * factor
+        # Only a sieve: all rows decide.
+        near = (np.abs(probe - made) <= slack + 1e-9 * np.abs(made)).all(axis=1)
+        for t in np.flatnonzero(near):
+            made_of = {part for relation in found for part in relation.parts}
+            known = {relation.derived for relation in found}
+            nests = bool({names[i], names[j]} & known)
+            if t in (i, j) or names[t] in known or (nests and names[t] in made_of):
+                continue
+            parts, decimals = table[[i, j]].T, digits[t]
+            if (np.nan_to_num(parts).all(axis=1)).sum() < MIN_PROOF:
+                continue  # zeros say little
+            relation = _product(by_name[names[t]], [by_name[names[i]], by_name[names[j]]], factor)
+            if decimals is not None:
+                halves = _halves(parts, factor, decimals, table[t])
+                relation = replace(relation, halves=halves or "even")
+            if not relation.broken(frame).any():
+                # What others are made of comes after them, and so is computed before.
+                found.insert(0 if nests else len(found), relation)
+    return [*found]
 
 
 def _variety(values: Floats) -> float:

@@ -20,8 +20,8 @@ from synthgen.encode.relations import (
     from_json,
     reduce,
 )
-from synthgen.encode.search import MIN_PROOF, find
-from synthgen.schema import Column, Constraint
+from synthgen.encode.search import MIN_PROOF, find, proposed
+from synthgen.schema import Column, Constraint, TableSchema
 
 N = 600
 RNG = np.random.default_rng(0)
@@ -206,6 +206,27 @@ def test_halves_are_restored_as_they_were_rounded(shift: float, halves: str) -> 
 def test_a_half_may_be_rounded_either_way_by_a_rule() -> None:
     y, x = pd.Series([8.41, 8.42, 8.43]), pd.Series([99.0, 99.0, 99.0])  # .085 x 99 = 8.415
     assert no_product(y, [x], 2, 0.085).tolist() == [False, False, True]
+
+
+def test_a_product_of_two_is_found_and_exact() -> None:
+    pieces, price = RNG.integers(0, 20, N), RNG.integers(99, 9_999, N) / 100
+    off = RNG.integers(5, 60, N).astype(float)
+    frame = pd.DataFrame({"off": off, "pieces": pieces.astype(float), "price": price})
+    frame["paid"] = (pieces * price).round(2)
+    frame["saved"] = (frame["paid"] * off / 100).round(2)
+    columns = tuple(number(name, 0 if name in ("off", "pieces") else 2) for name in frame)
+    saved, paid = ("saved", ("off", "paid"), 0.01), ("paid", ("pieces", "price"), 1.0)
+    for order in (columns, columns[::-1]):
+        found = search(frame, *order)
+        products = [r for r in found if isinstance(r, Product)]
+        made = [(r.derived, tuple(sorted(r.parts)), r.factor) for r in products]
+        assert made == [saved, paid]  # the last is computed first
+        pd.testing.assert_frame_equal(restored(found, frame, *columns), frame)
+    schema = TableSchema(name="t", columns=columns[1:4])
+    (rule,) = proposed(frame, schema, min_rows=10)
+    assert (rule.kind, rule.columns) == ("product", ("paid", "pieces", "price"))
+    frame.loc[7, "paid"] += 0.01
+    assert not search(frame[["pieces", "price", "paid"]], *columns[1:4])
 
 
 # --- dates
