@@ -30,6 +30,7 @@ from synthgen.encode.amounts import (
 )
 from synthgen.encode.categorical import RARE
 from synthgen.encode.column import Floats, State
+from synthgen.encode.functions import Function
 from synthgen.encode.groups import Combined, Within
 from synthgen.schema import Column
 
@@ -582,6 +583,7 @@ def from_json(state: State) -> Relation:
         "gap": Gap,
         "combined": Combined,
         "within": Within,
+        "function": Function,
     }
     values = {k: _value(v) for k, v in state.items() if k != "type"}
     relation: Relation = kinds[state["type"]](**values)

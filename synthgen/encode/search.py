@@ -18,6 +18,7 @@ from synthgen.encode.amounts import HALVES, Grid, Halves, product
 from synthgen.encode.categorical import MIN_RARE_SHARE, RARE
 from synthgen.encode.column import Floats
 from synthgen.encode.evidence import of_levels
+from synthgen.encode.functions import MIN_VALUES, Function, functions
 from synthgen.encode.groups import Combined, Within, cell, combined, within
 from synthgen.encode.relations import (
     Difference,
@@ -65,7 +66,7 @@ def find(
     found = _of_rules(constraints, kept, left, lambda rule: _declared(rule, kept, left, min_rows))
     ranged = {r.derived for r in found if isinstance(r, Within)}
     if len(frame) >= MIN_PROOF:
-        for search in (_gaps, _factors, _sums, _products, _lookups):
+        for search in (_gaps, _factors, _functions, _sums, _products, _lookups):
             for relation in search(kept, [c for c in left if c.name not in ranged], min_rows):
                 relation.reduce(kept, left)
                 found.append(relation)
@@ -257,10 +258,12 @@ def proposed(frame: pd.DataFrame, schema: TableSchema, *, min_rows: int) -> tupl
 
     First those of relations that are found, then combinations and ranges by group.
 
-    A schema has no name for the gap between two dates, so a factor of a gap is not proposed.
+    A schema has no name for the gap between two dates, so a factor of a gap is not proposed; nor
+    for functions of one column.
     """
     rules: list[Constraint] = []
-    exact = (constraint_of(r) for r in find(frame, schema.modelled, min_rows=min_rows))
+    found = find(frame, schema.modelled, min_rows=min_rows)
+    exact = (constraint_of(r) for r in found if not isinstance(r, Function))
     for rule in (*exact, *of_levels(frame, schema.modelled, min_rows)):
         if not [*constraint_problems([*rules, rule], schema.columns)]:
             rules.append(rule)
@@ -330,13 +333,14 @@ def _factors(frame: pd.DataFrame, columns: list[Column], min_rows: int) -> list[
         decimals = by_name[derived].decimals
         if decimals is None or derived in taken:
             continue
+        is_varied = len(np.unique(y[~np.isnan(y)])) >= MIN_VALUES  # else rounding makes any step
         for source, x in values.items():
             if source == derived or source in {r.derived for r in found}:
                 continue
             if (np.isnan(x) != np.isnan(y)).any():
                 continue
             factor = _factor(x, y, 0.5 * 10.0**-decimals)
-            if factor is None:
+            if factor is None or not (is_varied or np.allclose(y, x * factor, equal_nan=True)):
                 continue
             halves = _halves(x[:, None], factor, decimals, y)
             if halves is not None:
@@ -373,6 +377,11 @@ def _factor(x: Floats, y: Floats, slack: float) -> float | None:
         if nice and low <= nice <= high:
             return float(nice)
     return None
+
+
+def _functions(frame: pd.DataFrame, columns: list[Column], min_rows: int) -> Sequence[Relation]:
+    """Numbers that are a function of another one, such as its logarithm, or its square."""
+    return functions(frame, _numbers(frame, columns), columns, MIN_PROOF)
 
 
 def _sums(frame: pd.DataFrame, columns: list[Column], min_rows: int) -> list[Relation]:
