@@ -141,13 +141,13 @@ def _noise(values: Floats, decimals: int | None) -> float:
         return DOUBLE
     known = values[~np.isnan(values) & (values != 0)]
     digit = 10.0 ** (np.floor(np.log10(np.abs(known))) - 6)
-    with np.errstate(over="ignore"):
-        for single in (np.round(known / digit) * digit, known.astype(np.float32)):
-            if (np.abs(single - known) <= DOUBLE * np.abs(known)).all():
-                return SINGLE
+    for single in (np.round(known / digit) * digit, known.astype(np.float32)):
+        if (np.abs(single - known) <= DOUBLE * np.abs(known)).all():
+            return SINGLE
     return DOUBLE
 
 
+@np.errstate(all="ignore")  # what is no number is no function
 def functions(
     frame: pd.DataFrame, values: Mapping[str, Floats], columns: list[Column], min_proof: int
 ) -> list[Function]:
@@ -191,8 +191,7 @@ def _candidates(
         if not varied[s] or len(rows) < min_proof:
             continue
         rows = rows[np.linspace(0, len(rows) - 1, PROBE).astype(int)]
-        with np.errstate(all="ignore"):
-            x = FORMS[form][0](table[s, rows])
+        x = FORMS[form][0](table[s, rows])
         if not np.isfinite(x).all() or np.ptp(x) == 0:
             continue
         x = x - x.mean()
@@ -211,9 +210,7 @@ def _fit(
 ) -> tuple[float, float] | None:
     """Return slope and intercept with the fewest digits that fit every row, or None."""
     known = ~np.isnan(x) & ~np.isnan(y)
-    with np.errstate(all="ignore"):
-        x = FORMS[form][0](x[known])
-    y = y[known]
+    x, y = FORMS[form][0](x[known]), y[known]
     if not np.isfinite(x).all():
         return None
     room = _room(y, decimals, noise)

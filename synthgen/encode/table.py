@@ -129,8 +129,9 @@ class TableEncoder:
                 out[days, clock] = out[clock, days] = True
         for relation in self.relations:
             if isinstance(relation, Difference):
-                total, other = (place[n, "value"] for n in (relation.total, relation.other))
-                out[total, other] = out[other, total] = True
+                both = [place.get((n, "value")) for n in (relation.total, relation.other)]
+                if None not in both:  # one may follow from others itself
+                    out[both, both[::-1]] = True
         possible = np.array([part.encoder.prior[0] > 0 for part in self.parts])
         return np.asarray(out & possible & possible[:, None])
 
