@@ -35,12 +35,71 @@ FORMS: Mapping[str, tuple[Curve, Curve]] = MappingProxyType(
 )
 #: Fewer digits after the point are all that a number has.
 FINE = 5
+#: A function whose last digits differ more often is not the one that the numbers come from.
+MOST = 0.5
 #: Fewer different values lie on many curves.
 MIN_VALUES = 10
 #: What a number of seven digits, or a float32, has lost, as a share; and a float64.
 SINGLE, DOUBLE = 6e-7, 1e-14
+#: Significant digits that programs write; the last stands for all of a float64.
+DIGITS = (7, 15, 17)
 #: Rows that a function must fit before all rows are looked at.
 PROBE = 24
+
+
+@dataclass(frozen=True)
+class Precision:
+    """What a column of floats keeps of a number.
+
+    Attributes
+    ----------
+    decimals : int or None
+        Digits after the point.
+    digits : int
+        Significant digits, one of `DIGITS`.
+    single : bool
+        Whether they are those of a float32.
+    """
+
+    decimals: int | None = None
+    digits: int = DIGITS[-1]
+    single: bool = False
+
+    @classmethod
+    def of(cls, values: Floats, decimals: int | None) -> Precision:
+        """Return that of (N,) values. Cents are as they are, however few digits there are."""
+        if decimals is not None and decimals < FINE:
+            return cls(decimals)
+        known = values[~np.isnan(values)]
+        digits = next(d for d in DIGITS if (_significant(known, d) == known).all())
+        if decimals is not None and np.abs(known).max(initial=0) < 10.0 ** (digits - decimals):
+            digits = DIGITS[-1]  # no number has more of them anyway
+        lost = np.abs(known.astype(np.float32) - known)
+        return cls(decimals, digits, bool((lost <= DOUBLE * np.abs(known)).all()))
+
+    @property
+    def noise(self) -> float:
+        """What is lost, as a share of a number."""
+        return SINGLE if self.single or self.digits == DIGITS[0] else DOUBLE
+
+    def round(self, values: Floats) -> Floats:
+        """Return (N,) numbers as the column has them."""
+        if self.single:
+            values = values.astype(np.float32).astype(np.float64)
+        values = _significant(values, self.digits)
+        return values if self.decimals is None else values.round(self.decimals)
+
+
+def _significant(values: Floats, digits: int) -> Floats:
+    """Return (N,) numbers rounded to so many significant digits, as their text would be read.
+
+    >>> _significant(np.array([1.38629436, -123456789.0, 0.0]), 7).tolist()
+    [1.386294, -123456800.0, 0.0]
+    """
+    if digits == DIGITS[-1]:
+        return values
+    each, places = np.unique(values, return_inverse=True)
+    return np.array([float(f"{value:.{digits}g}") for value in each.tolist()])[places]
 
 
 @dataclass(frozen=True)
@@ -51,10 +110,8 @@ class Function:
     ----------
     form : str
         Key of `FORMS`.
-    decimals : int or None
+    precision : Precision
         Of `derived`.
-    noise : float
-        By what share of it `derived` may be off: what its digits lose.
     grid : Grid
         What the source can be.
     """
@@ -64,8 +121,7 @@ class Function:
     form: str
     slope: float
     intercept: float
-    decimals: int | None
-    noise: float = DOUBLE
+    precision: Precision = field(default_factory=Precision)
     grid: Grid = field(default_factory=Grid)
 
     @property
@@ -91,14 +147,19 @@ class Function:
         if lost.any() and np.isfinite(y).any():
             x[lost] = x[np.isfinite(y)].min()
             frame[self.source], y = x, self._curve(x)
-        frame[self.derived] = self._rounded(y)
+        frame[self.derived] = self.precision.round(y)
 
     def broken(self, frame: pd.DataFrame) -> Bools:
         """Return which values are not the function's, but for noise."""
         x, y = (frame[name].to_numpy(np.float64) for name in (self.source, self.derived))
-        off = np.abs(self._rounded(self._curve(x)) - y)
+        off = np.abs(self.precision.round(self._curve(x)) - y)
         apart = np.isnan(x) != np.isnan(y)
-        return np.asarray(apart | (~(off <= _room(y, None, self.noise)) & ~np.isnan(x)))
+        return np.asarray(apart | (~(off <= _room(y, None, self.precision.noise)) & ~np.isnan(x)))
+
+    def agrees(self, frame: pd.DataFrame) -> float:
+        """Return the share of known values that are the function's to the last digit."""
+        x, y = (frame[name].dropna().to_numpy(np.float64) for name in (self.source, self.derived))
+        return float((self.precision.round(self._curve(x)) == y).mean())
 
     def solve(self, frame: pd.DataFrame, known: pd.DataFrame) -> None:
         """Undo the function where the derived value is known and the source is not."""
@@ -121,30 +182,12 @@ class Function:
         with np.errstate(all="ignore"):
             return self.intercept + self.slope * FORMS[self.form][0](x)
 
-    def _rounded(self, y: Floats) -> Floats:
-        return y if self.decimals is None else y.round(self.decimals)
-
 
 def _room(values: Floats, decimals: int | None, noise: float) -> Floats:
     """Return by how much (N,) values may be off: half a last digit, and their noise."""
     size = np.abs(values)
     room: Floats = noise * size + DOUBLE * np.nanmax(size, initial=0.0)
     return room if decimals is None else room + 0.5 * 10.0**-decimals
-
-
-def _noise(values: Floats, decimals: int | None) -> float:
-    """Return what share of them the digits of (N,) values have lost.
-
-    Of cents nothing: they are as they are, however few digits there are.
-    """
-    if decimals is not None and decimals < FINE:
-        return DOUBLE
-    known = values[~np.isnan(values) & (values != 0)]
-    digit = 10.0 ** (np.floor(np.log10(np.abs(known))) - 6)
-    for single in (np.round(known / digit) * digit, known.astype(np.float32)):
-        if (np.abs(single - known) <= DOUBLE * np.abs(known)).all():
-            return SINGLE
-    return DOUBLE
 
 
 @np.errstate(all="ignore")  # what is no number is no function
@@ -164,12 +207,12 @@ def functions(
             if {derived, source} & {r.derived for r in found} or _digits(other) > _digits(own):
                 continue
             x, y = values[source], values[derived]
-            noise = _noise(y, own.decimals)
-            fitted = _fit(x, y, form, own.decimals, noise)
+            precision = Precision.of(y, own.decimals)
+            fitted = _fit(x, y, form, precision)
             if fitted is None:
                 continue
-            relation = Function(derived, source, form, *fitted, own.decimals, noise, Grid.of(other))
-            if not relation.broken(frame).any():
+            relation = Function(derived, source, form, *fitted, precision, Grid.of(other))
+            if not relation.broken(frame).any() and relation.agrees(frame) > MOST:
                 found.append(relation)
     return found
 
@@ -205,15 +248,13 @@ def _candidates(
                 yield source, names[d]
 
 
-def _fit(
-    x: Floats, y: Floats, form: str, decimals: int | None, noise: float
-) -> tuple[float, float] | None:
+def _fit(x: Floats, y: Floats, form: str, precision: Precision) -> tuple[float, float] | None:
     """Return slope and intercept with the fewest digits that fit every row, or None."""
     known = ~np.isnan(x) & ~np.isnan(y)
     x, y = FORMS[form][0](x[known]), y[known]
     if not np.isfinite(x).all():
         return None
-    room = _room(y, decimals, noise)
+    room = _room(y, precision.decimals, precision.noise)
     centred = x - x.mean()
     middle = float(centred @ (y - y.mean()) / (centred @ centred))
     for slope in _simplest(middle):

@@ -30,7 +30,7 @@ from synthgen.encode.amounts import (
 )
 from synthgen.encode.categorical import RARE
 from synthgen.encode.column import Floats, State
-from synthgen.encode.functions import Function
+from synthgen.encode.functions import Function, Precision
 from synthgen.encode.groups import Combined, Within
 from synthgen.schema import Column
 
@@ -585,7 +585,11 @@ def from_json(state: State) -> Relation:
         "within": Within,
         "function": Function,
     }
-    values = {k: _value(v) for k, v in state.items() if k != "type"}
+    values = {
+        k: Precision(**v) if k == "precision" else _value(v)
+        for k, v in state.items()
+        if k != "type"
+    }
     relation: Relation = kinds[state["type"]](**values)
     return relation
 

@@ -475,6 +475,8 @@ def _products(frame: pd.DataFrame, columns: list[Column], min_rows: int) -> list
             if decimals is not None:
                 halves = _halves(parts, factor, decimals, table[t])
                 relation = replace(relation, halves=halves or "even")
+            elif not np.array_equal(factor * parts.prod(axis=1), table[t], equal_nan=True):
+                continue  # its last digits would tell
             if not relation.broken(frame).any():
                 # What others are made of comes after them, and so is computed before.
                 found.insert(0 if nests else len(found), relation)

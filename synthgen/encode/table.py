@@ -129,9 +129,9 @@ class TableEncoder:
                 out[days, clock] = out[clock, days] = True
         for relation in self.relations:
             if isinstance(relation, Difference):
-                both = [place.get((n, "value")) for n in (relation.total, relation.other)]
-                if None not in both:  # one may follow from others itself
-                    out[both, both[::-1]] = True
+                total, other = (place.get((n, "value")) for n in (relation.total, relation.other))
+                if total is not None and other is not None:  # each may follow from others itself
+                    out[total, other] = out[other, total] = True
         possible = np.array([part.encoder.prior[0] > 0 for part in self.parts])
         return np.asarray(out & possible & possible[:, None])
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from synthgen.encode.functions import Function
+from synthgen.encode.functions import Function, Precision
 from synthgen.encode.relations import from_json, reduce
 from synthgen.encode.search import find, proposed
 from synthgen.schema import Column, TableSchema
@@ -25,9 +25,12 @@ def number(name: str, decimals: int | None) -> Column:
     ("values", "decimals", "form", "slope", "intercept"),
     [
         (AGE * AGE, 0, "square", 1.0, 0.0),
-        (AGE - 43.2, 1, "line", 1.0, -43.2),
+        ((AGE - 43.2).round(1), 1, "line", 1.0, -43.2),
         (np.log(AGE), None, "log", 1.0, 0.0),
         (np.log(AGE).astype(np.float32).astype(float), None, "log", 1.0, 0.0),
+        (np.array([float(f"{np.float32(x):.15g}") for x in np.log(AGE)]), None, "log", 1.0, 0.0),
+        (np.array([float(f"{x:.15g}") for x in np.log(AGE)]), None, "log", 1.0, 0.0),
+        (np.array([float(f"{x:.7g}") for x in AGE**2 / 7]), 6, "square", 1 / 7, 0.0),
         (np.log10(AGE).round(4), 4, "log10", 1.0, 0.0),
         (((AGE - 32) / 1.8).round(2), 2, "line", 5 / 9, -32 / 1.8),
         (np.log1p(AGE).round(6), 6, "log1p", 1.0, 0.0),
@@ -51,7 +54,7 @@ def test_a_function_is_found_and_exact(
     back, left = reduce([from_json(found.to_json())], frame, columns)
     assert [c.name for c in left] == ["x", "other"]
     found.restore(back)
-    np.testing.assert_allclose(back["y"], frame["y"], rtol=1e-6, equal_nan=True)
+    np.testing.assert_array_equal(back["y"], frame["y"])  # to the last digit
     assert not found.broken(back).any()
     assert not proposed(frame, TableSchema(name="t", columns=columns), min_rows=10)
 
@@ -90,14 +93,14 @@ def test_a_chain_is_computed_from_its_start() -> None:
 
 def test_what_has_no_logarithm_is_moved_to_what_has() -> None:
     frame = pd.DataFrame({"x": [0.0, 1.0, np.e, np.nan]})
-    Function("y", "x", "log", 1.0, 0.0, 6).restore(frame)
+    Function("y", "x", "log", 1.0, 0.0, Precision(6)).restore(frame)
     assert frame["y"].tolist()[:3] == [0.0, 0.0, 1.0]
     assert frame["x"].tolist()[:3] == [1.0, 1.0, np.e]
     assert frame.iloc[3].isna().all()
 
 
 def test_a_known_value_says_its_source_and_stays() -> None:
-    square = Function("y", "x", "square", 1.0, 0.0, 0)
+    square = Function("y", "x", "square", 1.0, 0.0, Precision(0))
     frame = pd.DataFrame({"y": [49.0, 50.0, 9.0], "x": [1.0, 1.0, 5.0]})
     known = pd.DataFrame({"y": [True, True, False], "x": [False, False, True]})
     square.solve(frame, known)
