@@ -44,8 +44,9 @@ MAX_LOOKUP = 1_000
 MORE_VARIED = 2.0
 #: What a product of two columns may be multiplied by: nothing, or a percentage undone or made.
 FACTORS = (1.0, 0.01, 100.0)
-#: Rows that a sum must fit before all rows are looked at.
-PROBE = 24
+#: Rows that a sum or a product must fit before all rows are looked at; of these, so many products
+#: must be no zero.
+PROBE, MIN_TELLING = 24, 4
 
 
 @np.errstate(over="ignore", invalid="ignore")  # what is too large for a float64 is no relation
@@ -451,18 +452,22 @@ def _products(frame: pd.DataFrame, columns: list[Column], min_rows: int) -> list
         return []
     names, by_name = list(values), {c.name: c for c in columns}
     table = np.stack(list(values.values()))
-    telling = np.flatnonzero(~np.isnan(table).any(axis=0))
-    if len(telling) < MIN_PROOF:
+    complete = np.flatnonzero(~np.isnan(table).any(axis=0))
+    if len(complete) < MIN_PROOF:
         return []
-    probe = table[:, telling[np.linspace(0, len(telling) - 1, PROBE).astype(int)]]
+    nonzero = np.count_nonzero(table[:, complete], axis=0)  # a zero fits any product with one
+    probe = table[:, complete[np.argsort(-nonzero, kind="stable")[:PROBE]]]
     digits = [by_name[name].decimals for name in names]
     slack = np.array([0.0 if d is None else 0.5 * 10.0**-d for d in digits])[:, None]
+    varied = np.array([len(np.unique(row)) >= MIN_VALUES for row in table])
     found: list[Product] = []
     for (i, j), factor in itertools.product(itertools.combinations(range(len(names)), 2), FACTORS):
         made = probe[i] * probe[j] * factor
+        if np.count_nonzero(made) < MIN_TELLING:
+            continue
         # Only a sieve: all rows decide.
         near = (np.abs(probe - made) <= slack + 1e-9 * np.abs(made)).all(axis=1)
-        for t in np.flatnonzero(near):
+        for t in np.flatnonzero(near & (varied | (factor == 1.0))):
             made_of = {part for relation in found for part in relation.parts}
             known = {relation.derived for relation in found}
             nests = bool({names[i], names[j]} & known)
@@ -474,12 +479,13 @@ def _products(frame: pd.DataFrame, columns: list[Column], min_rows: int) -> list
             relation = _product(by_name[names[t]], [by_name[names[i]], by_name[names[j]]], factor)
             if decimals is not None:
                 halves = _halves(parts, factor, decimals, table[t])
-                relation = replace(relation, halves=halves or "even")
-            elif not np.array_equal(factor * parts.prod(axis=1), table[t], equal_nan=True):
+                if halves is None:
+                    continue
+                relation = replace(relation, halves=halves)
+            elif not np.array_equal(product(parts, factor, None), table[t], equal_nan=True):
                 continue  # its last digits would tell
-            if not relation.broken(frame).any():
-                # What others are made of comes after them, and so is computed before.
-                found.insert(0 if nests else len(found), relation)
+            # What others are made of comes after them, and so is computed before.
+            found.insert(0 if nests else len(found), relation)
     return [*found]
 
 
