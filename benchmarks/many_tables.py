@@ -86,6 +86,8 @@ def oddities(path: Path, steps: int) -> Iterator[str]:
         before, after = before.dropna(), after.dropna()
         if min(len(before), len(after)) < 50:
             continue
+        if column.kind == "datetime":
+            before, after = before.astype("int64"), after.astype("int64")
         off = distance(before, after, ordered=column.kind in ("numeric", "datetime"))
         if off > ODD + CHANCE / np.sqrt(min(len(before), len(after))):
             yield f"{column.name}: {column.kind} {off:.3f} off"

@@ -9,6 +9,7 @@ do not satisfy, or whose day and time of day only do so apart.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from synthgen.ask.impossible import no_level
 from synthgen.encode import datetime as dt
 from synthgen.encode.categorical import CategoricalEncoder
 from synthgen.encode.column import Floats
+from synthgen.encode.functions import Function
 from synthgen.encode.groups import Combined, Within
 from synthgen.encode.numeric import EVERYWHERE, Intervals, NumericEncoder
 from synthgen.encode.relations import Lookup
@@ -40,6 +42,7 @@ def restriction(encoder: TableEncoder, conditions: Sequence[Condition] = ()) -> 
     """
     weights: dict[int, np.ndarray] = {}
     first: list[int] = []
+    conditions = carried(encoder, conditions)
     layout, within = encoder.layout, intervals(encoder, conditions)
     fine_at = layout.fine_at
     for i, part in enumerate(encoder.parts):
@@ -65,6 +68,29 @@ def restriction(encoder: TableEncoder, conditions: Sequence[Condition] = ()) -> 
     return Restriction(weights, tuple(first), _pairs(encoder), encoder.absences)
 
 
+def carried(encoder: TableEncoder, conditions: Sequence[Condition]) -> list[Condition]:
+    """Return the conditions, and what those on a function of a column ask of that column.
+
+    The function's own are held in the end (`satisfying`); these only leave out most other rows.
+    """
+    found = list(conditions)
+    for relation in encoder.relations:
+        if not isinstance(relation, Function):
+            continue
+        for asked in [c for c in found if c.column == relation.derived]:
+            if asked.operator in ("null", "not null"):
+                found.append(replace(asked, column=relation.source))
+                continue
+            low, high = asked.bounds(encoder.schema.column(relation.derived))
+            ends = relation.source_ends(
+                -np.inf if low is None else low, np.inf if high is None else high
+            )
+            for operator, end in zip((">=", "<="), ends or (), strict=False):
+                if np.isfinite(end):
+                    found.append(Condition(relation.source, operator, (repr(end),)))
+    return found
+
+
 def intervals(encoder: TableEncoder, conditions: Sequence[Condition]) -> dict[int, Intervals]:
     """Return, for each part of a number or date that is asked of, where its numbers lie.
 
@@ -72,6 +98,7 @@ def intervals(encoder: TableEncoder, conditions: Sequence[Condition]) -> dict[in
     days do, every time of day is one, and none is listed.
     """
     views = {(part.column, part.view) for part in encoder.parts}
+    conditions = carried(encoder, conditions)
     found: dict[int, Intervals] = {}
     for i, part in enumerate(encoder.parts):
         column = encoder.column(part.column)

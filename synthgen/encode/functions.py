@@ -161,6 +161,28 @@ class Function:
         x, y = (frame[name].dropna().to_numpy(np.float64) for name in (self.source, self.derived))
         return float((self.precision.round(self._curve(x)) == y).mean())
 
+    def source_ends(self, low: float, high: float) -> tuple[float, float] | None:
+        """Return ends of the source, for all derived values between two; None if there are none.
+
+        They may hold more: rounded values are rounded either way, and a square has two roots.
+
+        >>> [round(end, 2) for end in Function("y", "x", "log", 1.0, 0.0).source_ends(0.0, 1.0)]
+        [1.0, 2.72]
+        """
+        ends = np.array([low, high], np.float64)
+        room = _room(np.where(np.isfinite(ends), ends, 0.0), self.precision.decimals, SINGLE)
+        first, last = np.sort((ends + np.array([-1, 1]) * room - self.intercept) / self.slope)
+        if self.form == "square":
+            root = np.sqrt(max(last, 0.0))
+            return -float(root), float(root)
+        if self.form == "reciprocal" and first <= 0:
+            return None
+        if self.form in ("sqrt", "exp"):
+            first, last = max(first, 0.0), max(last, 0.0)
+        with np.errstate(all="ignore"):
+            undone = np.sort(FORMS[self.form][1](np.array([first, last])))
+        return float(undone[0]), float(undone[1])
+
     def solve(self, frame: pd.DataFrame, known: pd.DataFrame) -> None:
         """Undo the function where the derived value is known and the source is not."""
         y = (frame[self.derived].to_numpy(np.float64) - self.intercept) / self.slope

@@ -22,6 +22,7 @@ SCHEMA = TableSchema(
         Column(name="day", kind="datetime", resolution="minute"),
         Column(name="amount", kind="numeric", decimals=2),
         Column(name="points", kind="numeric", decimals=0),
+        Column(name="log_amount", kind="numeric", decimals=6),
     ),
 )
 N = 3_000
@@ -41,6 +42,7 @@ def visits() -> Synthesizer:
             "points": rng.integers(0, 500, N).astype(float),
         }
     )
+    frame["log_amount"] = np.log(frame["amount"]).round(6)
     settings = {"train": {"steps": 40, "critic_steps": 10, "width": 32, "depth": 1}}
     config = RunConfig.build(settings)
     return Synthesizer.fit(RealTable(SCHEMA, frame), config=config, seed=0, device="cpu")
@@ -141,3 +143,12 @@ def test_midnights_count_from_the_next(visits: Synthesizer) -> None:
 def test_a_time_of_day_that_nobody_came_at(visits: Synthesizer) -> None:
     with pytest.raises(ConfigError, match=r"'seen': .* it knows no such time of day"):
         drawn(visits, "seen", "seen >= 2024-03-05T02:00", "seen <= 2024-03-05T03:00")
+
+
+def test_what_is_asked_of_a_function_is_asked_of_its_source(visits: Synthesizer) -> None:
+    assert "log_amount" in visits.encoder.computed
+    condition = "log_amount >= 10.5"  # .6 % of the rows: too few to be waited for
+    values = drawn(visits, "log_amount", condition, n=500)
+    assert values.nunique() > 100
+    (asked,) = intervals(visits.encoder, [parse(condition, SCHEMA)]).values()
+    assert asked[0][0] == pytest.approx(np.exp(10.5), rel=1e-4)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from synthgen.encode.functions import Function, Precision
+from synthgen.encode.functions import FORMS, Function, Precision
 from synthgen.encode.relations import from_json, reduce
 from synthgen.encode.search import find, proposed
 from synthgen.schema import Column, TableSchema
@@ -110,3 +110,18 @@ def test_a_known_value_says_its_source_and_stays() -> None:
     square.restore(frame)
     square.settle(frame, given, known)
     assert frame["y"].tolist() == [49.0, 50.0, 25.0]
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("slope", [2.0, -0.5])
+def test_ends_of_the_source_hold_all_that_the_function_makes(form: str, slope: float) -> None:
+    function = Function("y", "x", form, slope, 1.0, Precision(2))
+    frame = pd.DataFrame({"x": RNG.uniform(0.2, 3, N)})
+    function.restore(frame)
+    low, high = frame["y"].quantile([0.4, 0.6])
+    inside = frame["x"][frame["y"].between(low, high)]
+    ends = function.source_ends(low, high)
+    assert ends is not None
+    assert ends[0] <= inside.min()
+    assert inside.max() <= ends[1]
+    assert frame["x"].between(*ends).sum() < (0.7 if form == "square" else 0.3) * N
