@@ -23,6 +23,7 @@ import pandas as pd
 from synthgen.config import EncodeConfig
 from synthgen.encode.categorical import MIN_RARE_SHARE, CategoricalEncoder
 from synthgen.encode.column import ColumnEncoder, Floats
+from synthgen.encode.functions import Function
 from synthgen.encode.groups import Combined, Within, combined
 from synthgen.encode.numeric import NumericEncoder
 from synthgen.encode.relations import Lookup, Relation, reduce
@@ -161,7 +162,7 @@ def _holds(relation: Relation, frame: pd.DataFrame, columns: Sequence[Column]) -
     """Whether every value comes back; levels may miss as many rows as the rare bucket."""
     if relation.broken(frame).any():
         return False
-    if isinstance(relation, Within):
+    if isinstance(relation, Within | Function):
         return True
     if isinstance(relation, Combined):
         texts = combined(frame, (relation.derived, *relation.parts))

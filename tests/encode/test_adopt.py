@@ -105,6 +105,18 @@ def test_a_relation_that_no_longer_holds_becomes_a_column_without_counterpart() 
     assert [found is None for found in by.tokens] == [False, True, False, False]
 
 
+def test_a_function_whose_last_digits_differ_stays() -> None:
+    columns = (*SCHEMA.columns, Column(name="log", kind="numeric"))
+    schema = TableSchema(name="t", columns=columns)
+    rows = frame("ab", tuple(range(2000, 2020)))
+    logs = np.log(rows["size"] + 1_000)
+    odd = (1 + 1e-15 * (rows.index % 3)).to_numpy()
+    sized = rows.assign(size=rows["size"] + 1_000)
+    old = fitted(sized.assign(log=logs), schema)
+    assert "log" in old.derived
+    assert "log" in adopted(old, sized.assign(log=logs * odd))[0].derived
+
+
 def test_a_relation_that_one_row_outside_the_sample_breaks_is_dropped() -> None:
     columns = (*SCHEMA.columns, Column(name="twice", kind="numeric", decimals=0))
     schema = TableSchema(name="t", columns=columns)
