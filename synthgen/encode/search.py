@@ -432,7 +432,7 @@ def _sum(
     possible = [total]
     if together and _is_exact(*(by_name[name] for name in (left, total, right))):
         parts = sorted((left, right), key=lambda n: -float(np.nanmean(np.abs(values[n]))))
-        possible = [*parts, total]
+        possible = [*(n for n in parts if _comes_back(n, total, left, right, values)), total]
     varied = {name: _variety(values[name]) for name in possible}
     most = max(varied.values())
     derived = next(name for name in possible if varied[name] * MORE_VARIED >= most)
@@ -487,6 +487,13 @@ def _products(frame: pd.DataFrame, columns: list[Column], min_rows: int) -> list
             # What others are made of comes after them, and so is computed before.
             found.insert(0 if nests else len(found), relation)
     return [*found]
+
+
+def _comes_back(part: str, total: str, left: str, right: str, values: Mapping[str, Floats]) -> bool:
+    """Whether a part is what the other leaves of the total, which may have swallowed its digits."""
+    rest = values[total] - values[left if part == right else right]
+    off = np.nanmax(np.abs(rest - values[part]))
+    return bool(off <= 1e-6 * (np.nanmax(values[part]) - np.nanmin(values[part])))
 
 
 def _variety(values: Floats) -> float:

@@ -152,6 +152,14 @@ def test_a_small_part_of_a_large_number_is_no_sum_by_tolerance() -> None:
     assert search(frame, *(number(n, None) for n in "abc")) == ()
 
 
+def test_a_part_that_the_total_swallows_is_not_derived() -> None:
+    large, small = RNG.integers(1, 50, N) * 1e300, RNG.normal(0, 1, N)
+    frame = pd.DataFrame({"total": large + small, "large": large, "small": small})
+    columns = tuple(number(name, None) for name in frame)
+    back = restored(search(frame, *columns), frame, *columns)
+    pd.testing.assert_frame_equal(back, frame)
+
+
 def test_a_sum_of_floats_as_they_come_is_found() -> None:
     a, b = RNG.normal(0, 1, (2, N))
     frame = pd.DataFrame({"a": a, "b": b, "t": a + b})
