@@ -50,6 +50,8 @@ DATE_FORMATS = tuple(
     for time in ("", " %H:%M", " %H:%M:%S")
 )  # fmt: skip
 TIME_FORMATS = ("%H:%M:%S", "%H:%M")
+#: A score of 6:6, or 1:14 of a chapter, is no time of day: all have two digits, hours too.
+_TIME = r"^\d\d(:\d\d){1,2}$"
 COMPACT_ISO = "%Y%m%dT%H%M%S"
 _ADVICE = (
     "It is neither modelled nor copied: drop the column from the file, declare what replaces it "
@@ -543,6 +545,8 @@ def _fitting_formats(levels: _Levels) -> list[str | None]:
     fitting = []
     for form in candidates:
         if form == COMPACT_ISO and levels.share(r"^\d{8}T\d{6}$") < 1:
+            continue
+        if form in TIME_FORMATS and levels.share(_TIME) < 1:
             continue
         zone = "UTC" if form is None else None
         if _parses(few, form, zone) and _parses(levels.texts, form, zone):

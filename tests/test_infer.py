@@ -131,6 +131,10 @@ def test_times(
     assert column.minimum is None  # the first and the last day are somebody's
 
 
+def test_scores_are_no_times_of_day(tmp_path: Path) -> None:
+    assert guess(tmp_path, repeat("6:6", "2:1", "0:07")).kind == "categorical"
+
+
 def test_day_and_month_that_cannot_be_told_apart(tmp_path: Path) -> None:
     column = guess(tmp_path, repeat("01/02/2020", "03/04/2020"))
     assert column.kind == "categorical"

@@ -39,8 +39,9 @@ FINE = 5
 MOST = 0.5
 #: Fewer different values lie on many curves.
 MIN_VALUES = 10
-#: What a number of seven digits, or a float32, has lost, as a share; and a float64.
-SINGLE, DOUBLE = 6e-7, 1e-14
+#: What a number of seven digits has lost, as a share, a float32, a float64; and what is lost of the
+#: largest when numbers are added.
+SEVEN, SINGLE, DOUBLE, ADDED = 6e-7, 1.2e-7, 4e-15, 1e-15
 #: Significant digits that programs write; the last stands for all of a float64.
 DIGITS = (7, 15, 17)
 #: Rows that a function must fit before all rows are looked at.
@@ -75,12 +76,14 @@ class Precision:
         if decimals is not None and np.abs(known).max(initial=0) < 10.0 ** (digits - decimals):
             digits = DIGITS[-1]  # no number has more of them anyway
         lost = np.abs(known.astype(np.float32) - known)
-        return cls(decimals, digits, bool((lost <= DOUBLE * np.abs(known)).all()))
+        return cls(decimals, digits, bool((lost <= 1e-14 * np.abs(known)).all()))
 
     @property
     def noise(self) -> float:
         """What is lost, as a share of a number."""
-        return SINGLE if self.single or self.digits == DIGITS[0] else DOUBLE
+        if self.digits == DIGITS[0]:
+            return SEVEN
+        return SINGLE if self.single else DOUBLE
 
     def round(self, values: Floats) -> Floats:
         """Return (N,) numbers as the column has them."""
@@ -140,14 +143,19 @@ class Function:
         columns[:] = [c for c in columns if c.name != self.derived]
 
     def restore(self, frame: pd.DataFrame, known: pd.DataFrame | None = None) -> None:
-        """Compute; a source that has no such function becomes the nearest of the others."""
+        """Compute; a drawn source that has no such function becomes the least of the others.
+
+        A known one stays, and the derived cell is missing.
+        """
         x = frame[self.source].to_numpy(np.float64, copy=True)
         y = self._curve(x)
         lost = ~np.isfinite(y) & ~np.isnan(x)
+        if known is not None:
+            lost &= ~known[self.source].to_numpy(bool)
         if lost.any() and np.isfinite(y).any():
             x[lost] = x[np.isfinite(y)].min()
             frame[self.source], y = x, self._curve(x)
-        frame[self.derived] = self.precision.round(y)
+        frame[self.derived] = self.precision.round(np.where(np.isfinite(y), y, np.nan))
 
     def broken(self, frame: pd.DataFrame) -> Bools:
         """Return which values are not the function's, but for noise."""
@@ -170,7 +178,7 @@ class Function:
         [1.0, 2.72]
         """
         ends = np.array([low, high], np.float64)
-        room = _room(np.where(np.isfinite(ends), ends, 0.0), self.precision.decimals, SINGLE)
+        room = _room(np.where(np.isfinite(ends), ends, 0.0), self.precision.decimals, SEVEN)
         first, last = np.sort((ends + np.array([-1, 1]) * room - self.intercept) / self.slope)
         if self.form == "square":
             root = np.sqrt(max(last, 0.0))
@@ -208,7 +216,7 @@ class Function:
 def _room(values: Floats, decimals: int | None, noise: float) -> Floats:
     """Return by how much (N,) values may be off: half a last digit, and their noise."""
     size = np.abs(values)
-    room: Floats = noise * size + DOUBLE * np.nanmax(size, initial=0.0)
+    room: Floats = noise * size + ADDED * np.nanmax(size, initial=0.0)
     return room if decimals is None else room + 0.5 * 10.0**-decimals
 
 

@@ -42,6 +42,8 @@ MAX_LOOKUP = 1_000
 #: Of the three columns of a sum another one than the larger part is derived if it is so many times
 #: as varied.
 MORE_VARIED = 2.0
+#: What the last digit of a total may be of the spread of a part that is derived.
+MOST_SWALLOWED = 1e-6
 #: What a product of two columns may be multiplied by: nothing, or a percentage undone or made.
 FACTORS = (1.0, 0.01, 100.0)
 #: Rows that a sum or a product must fit before all rows are looked at; of these, so many products
@@ -67,7 +69,7 @@ def find(
     found = _of_rules(constraints, kept, left, lambda rule: _declared(rule, kept, left, min_rows))
     ranged = {r.derived for r in found if isinstance(r, Within)}
     if len(frame) >= MIN_PROOF:
-        for search in (_gaps, _factors, _functions, _sums, _products, _lookups):
+        for search in (_gaps, _factors, _sums, _products, _functions, _lookups):
             for relation in search(kept, [c for c in left if c.name not in ranged], min_rows):
                 relation.reduce(kept, left)
                 found.append(relation)
@@ -432,7 +434,7 @@ def _sum(
     possible = [total]
     if together and _is_exact(*(by_name[name] for name in (left, total, right))):
         parts = sorted((left, right), key=lambda n: -float(np.nanmean(np.abs(values[n]))))
-        possible = [*(n for n in parts if _comes_back(n, total, left, right, values)), total]
+        possible = [*(n for n in parts if not _swallowed(values[n], values[total])), total]
     varied = {name: _variety(values[name]) for name in possible}
     most = max(varied.values())
     derived = next(name for name in possible if varied[name] * MORE_VARIED >= most)
@@ -489,11 +491,10 @@ def _products(frame: pd.DataFrame, columns: list[Column], min_rows: int) -> list
     return [*found]
 
 
-def _comes_back(part: str, total: str, left: str, right: str, values: Mapping[str, Floats]) -> bool:
-    """Whether a part is what the other leaves of the total, which may have swallowed its digits."""
-    rest = values[total] - values[left if part == right else right]
-    off = np.nanmax(np.abs(rest - values[part]))
-    return bool(off <= 1e-6 * (np.nanmax(values[part]) - np.nanmin(values[part])))
+def _swallowed(part: Floats, total: Floats) -> bool:
+    """Return whether totals (N,) are so large that the digits of a part are not in them."""
+    spread = float(np.nanmax(part) - np.nanmin(part))
+    return bool(0 < spread * MOST_SWALLOWED < np.spacing(np.nanmax(np.abs(total))))
 
 
 def _variety(values: Floats) -> float:

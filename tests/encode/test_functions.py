@@ -79,6 +79,34 @@ def test_a_cent_more_is_another_amount() -> None:
     assert not find(frame, (number("y", 2), number("x", 2)), min_rows=10)
 
 
+def test_what_is_small_beside_the_largest_is_not_lost() -> None:
+    x = RNG.integers(0, 100_000, N).astype(float)
+    y = 1e12 + x + (RNG.random(N) < 0.3) * 0.01
+    frame = pd.DataFrame({"x": x, "y": y})
+    assert not find(frame, (number("x", 0), number("y", None)), min_rows=10)
+
+
+def test_a_sum_of_a_function_is_still_a_sum() -> None:
+    used, other = RNG.integers(10, 90, N) * 1.0, RNG.integers(1, 1_000, N) * 1.0
+    frame = pd.DataFrame({"used": used, "rest": 100 - used, "other": other})
+    frame["total"] = frame["rest"] + other
+    columns = tuple(number(name, 0) for name in frame)
+    found = find(frame, columns, min_rows=10)
+    assert len(found) == 2
+    back, _ = reduce(found, frame, columns)
+    for relation in reversed(found):
+        relation.restore(back)
+    pd.testing.assert_frame_equal(back[list(frame)], frame)
+
+
+def test_a_known_source_without_a_logarithm_stays_and_the_cell_is_missing() -> None:
+    frame = pd.DataFrame({"x": [0.0, -1.0, 5.0]})
+    known = pd.DataFrame({"x": [True, True, True], "y": [False] * 3})
+    Function("y", "x", "log", 1.0, 0.0).restore(frame, known)
+    assert frame["x"].tolist() == [0.0, -1.0, 5.0]
+    assert frame["y"].isna().tolist() == [True, True, False]
+
+
 def test_a_chain_is_computed_from_its_start() -> None:
     log = np.log(PAY).round(6)
     frame = pd.DataFrame({"squared": (log**2).round(6), "log": log, "pay": PAY})
